@@ -1,0 +1,121 @@
+"""Database names to engines: created when first used, fresh pools after a fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import ExceptionContext
+
+from router.errors import RoutingError, ShardUnavailableError
+from router.hooks.commit import commit_in_one_phase
+from router.shardmap.model import Database, ShardMap
+
+CONNECT_TIMEOUT = 10
+"""Seconds after which an unreachable server is given up, unless the map says otherwise."""
+
+_TIMEOUT_ARGUMENT = {"psycopg": "connect_timeout", "pymysql": "connect_timeout"}
+
+
+class Engines(Mapping[str, Engine]):
+    """The engines of a map's databases, by name.  Safe to use from several threads."""
+
+    def __init__(self, shard_map: ShardMap) -> None:
+        self._databases = shard_map.databases
+        self._engines: dict[str, Engine] = {}
+        self._names: dict[Engine, str] = {}
+        self._lock = threading.Lock()
+        _living.add(self)
+
+    def __getitem__(self, name: str) -> Engine:
+        engine = self._engines.get(name)
+        return engine if engine is not None else self._create(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._databases)
+
+    def __len__(self) -> int:
+        return len(self._databases)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def name_of(self, engine: Engine) -> str | None:
+        """Return the database name of `engine`, or None if it is not one of these."""
+        return self._names.get(engine)
+
+    def dispose(self) -> None:
+        """Close every pooled connection; the engines can be used again."""
+        with self._lock:
+            for engine in self._engines.values():
+                engine.dispose()
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections without closing them: they are still its own."""
+        self._lock = threading.Lock()
+        for engine in self._engines.values():
+            engine.dispose(close=False)
+
+    def _create(self, name: str) -> Engine:
+        database = self._databases.get(name)
+        if database is None:
+            known = ", ".join(self._databases)
+            raise RoutingError("R206", f"there is no database {name!r}; the map has {known}")
+        with self._lock:
+            if name not in self._engines:
+                engine = _engine(database)
+                self._names[engine] = name
+                self._engines[name] = engine
+            return self._engines[name]
+
+
+_living: weakref.WeakSet[Engines] = weakref.WeakSet()
+
+
+def _refresh_after_fork() -> None:
+    for engines in list(_living):
+        engines.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_refresh_after_fork)
+
+
+def _engine(database: Database) -> Engine:
+    options: dict[str, Any] = dict(database.engine)
+    argument = _TIMEOUT_ARGUMENT.get(database.url.get_driver_name())
+    arguments = dict(options.get("connect_args", {}))
+    if argument is not None and argument not in database.url.query:
+        arguments.setdefault(argument, CONNECT_TIMEOUT)
+    options["connect_args"] = arguments
+    engine = create_engine(database.url, **options)
+    commit_in_one_phase(engine.dialect)
+
+    @event.listens_for(engine, "handle_error")
+    def name_the_database(context: ExceptionContext) -> None:
+        # Without a connection, connecting is what failed.
+        if context.connection is None and isinstance(
+            context.sqlalchemy_exception, (sa_exc.OperationalError, sa_exc.InterfaceError)
+        ):
+            raise unavailable(database, context.original_exception)
+
+    return engine
+
+
+def unavailable(database: Database, cause: BaseException) -> ShardUnavailableError:
+    """Return the error for a database that cannot be reached, without its password."""
+    url = database.url
+    what = f"database {database.name} at {url.host or url.database}"
+    if url.port:
+        what += f":{url.port}"
+    reason = " ".join(str(cause).split())
+    if url.password:
+        reason = reason.replace(str(url.password), "***")
+    return ShardUnavailableError(
+        database.name, f"{what} cannot be reached: {reason}", cause, where=database.where
+    )

@@ -1,0 +1,1 @@
+"""Running a planned statement on its databases."""

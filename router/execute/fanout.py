@@ -1,0 +1,37 @@
+"""A plain SELECT on several shards: each shard's rows, one shard after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from router.hooks.statements import cache_key
+from router.route.target import Narrowing, Target
+
+Call = Callable[..., Any]
+
+
+def fan_out(statement: Any, params: Any, target: Target, calls: Sequence[Call]) -> Any:
+    """Execute on every destination of `target` and return one result with all the rows.
+
+    Shards are visited in the order of the map, so that locking reads of two sessions take
+    their locks in the same order.
+    """
+    results = []
+    for destination, call in zip(target.destinations, calls, strict=True):
+        part = _part(statement, params, target.narrowing, destination.database)
+        results.append(call(*part))
+    return results[0].merge(*results[1:])
+
+
+def _part(
+    statement: Any, params: Any, narrowing: Narrowing | None, database: str
+) -> tuple[Any, Any]:
+    """Return statement and parameters with only those keys that belong to `database`."""
+    if narrowing is None:
+        return statement, params
+    keys = narrowing.parts.get(database, [])
+    if isinstance(params, Mapping) and narrowing.name in params:
+        return statement, {**params, narrowing.name: keys}
+    _, binds = cache_key(statement)
+    return statement.params({binds[narrowing.index].key: keys}), params

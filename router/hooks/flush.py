@@ -1,0 +1,123 @@
+"""A unit of work whose rows go to their own databases, in batches.
+
+The ORM batches consecutive rows of one connection.  Pending rows are therefore numbered
+by database before they are sorted, and persistent rows are sorted by database first.
+
+Leans on `UOWTransaction.execute`, `.states_for_mapper_hierarchy` and `.transaction`,
+`InstanceState.insert_order`, `Mapper._persistent_sortkey_fn` and
+`Session.connection_callable`.  Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import InstanceState, Mapper
+from sqlalchemy.orm.unitofwork import UOWTransaction
+
+
+class FlushRouting(Protocol):
+    """What a session must be able to say during a flush."""
+
+    def connection_for(self, mapper: Mapper[Any], state: InstanceState[Any]) -> Connection:
+        """Return the connection on which the row of `state` is written."""
+        ...
+
+    def connection_for_table(self, mapper: Mapper[Any]) -> Any:
+        """Return what executes statements on association tables of `mapper`."""
+        ...
+
+    def rank(self, state: InstanceState[Any], mapper: Mapper[Any]) -> int:
+        """Return the position of the row's database among all; -1 if not known yet."""
+        ...
+
+    def verify(self) -> None:
+        """Raise if a row turns out to have been written to the wrong database."""
+        ...
+
+
+class _Transaction:
+    """Stands before the flush's transaction and routes the connections it gives."""
+
+    def __init__(self, transaction: Any, routing: FlushRouting) -> None:
+        self._transaction = transaction
+        self._routing = routing
+
+    def connection(self, mapper: Any, *args: Any, **kw: Any) -> Any:
+        return self._routing.connection_for_table(mapper)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction, name)
+
+
+class ShardUnitOfWork(UOWTransaction):
+    """The flush context, turned into this class before it does anything."""
+
+    routing: FlushRouting
+
+    def execute(self) -> None:
+        """Run the flush with one connection per row's database."""
+        session: Any = self.session
+        session._flush_routing = routing = self.routing
+        original = self.transaction
+        self.transaction = _Transaction(original, routing)  # type: ignore[assignment]
+        session.connection_callable = _callable(routing)
+        try:
+            super().execute()
+            routing.verify()
+        finally:
+            session.connection_callable = None
+            session._flush_routing = None
+            self.transaction = original
+
+    def states_for_mapper_hierarchy(
+        self, mapper: Any, isdelete: Any, listonly: Any
+    ) -> Iterator[InstanceState[Any]]:
+        """Yield the states of a batch, numbered so that each database's are together."""
+        states = list(super().states_for_mapper_hierarchy(mapper, isdelete, listonly))  # type: ignore[no-untyped-call]
+        if not isdelete:
+            number_by_database(states, self.routing)
+        return iter(states)
+
+
+def _callable(routing: FlushRouting) -> Callable[[Any, Any], Connection]:
+    def connection(mapper: Any, instance: Any) -> Connection:
+        return routing.connection_for(mapper, instance._sa_instance_state)
+
+    return connection
+
+
+def adopt(context: Any, routing: FlushRouting) -> None:
+    """Turn a fresh flush context into one that routes."""
+    context.__class__ = ShardUnitOfWork
+    context.routing = routing
+
+
+def number_by_database(states: Iterable[Any], routing: FlushRouting) -> None:
+    """Renumber pending states so that sorting by insert order groups them by database."""
+    pending = [state for state in states if state.key is None]
+    numbers = sorted(state.insert_order for state in pending)
+    pending.sort(key=lambda state: (routing.rank(state, state.mapper), state.insert_order))
+    for number, state in zip(numbers, pending, strict=True):
+        state.insert_order = number
+
+
+def sort_by_database(mapper: Mapper[Any]) -> None:
+    """Make flushes of `mapper` sort persistent rows by database, then by primary key.
+
+    The rank is what `state.session` says, so that other sessions sort as before.
+    """
+    base: Any = mapper.base_mapper
+    original = base._persistent_sortkey_fn
+    if getattr(original, "by_database", False):
+        return
+
+    def key(state: Any) -> Any:
+        routing = getattr(state.session, "_flush_routing", None)
+        rank = routing.rank(state, state.mapper) if routing is not None else 0
+        return (rank, original(state))
+
+    key.by_database = True  # type: ignore[attr-defined]
+    base.__dict__["_persistent_sortkey_fn"] = key

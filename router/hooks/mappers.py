@@ -1,0 +1,56 @@
+"""Every mapper there is, and what the ORM says of a statement's origin.
+
+Leans on `sqlalchemy.orm.mapperlib._all_registries`, the `_propagate_attrs` of statements and
+the load options that loaders pass along.  Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy.orm import InstanceState, Mapper, mapperlib
+
+
+def all_mappers() -> Iterator[Mapper[Any]]:
+    """Yield every mapper of every declarative base and registry in the process."""
+    for registry in mapperlib._all_registries():
+        yield from registry.mappers
+
+
+def subject_of(statement: Any) -> Mapper[Any] | None:
+    """Return the mapper that an ORM statement is about, or None for a Core statement."""
+    subject = getattr(statement, "_propagate_attrs", {}).get("plugin_subject")
+    return getattr(subject, "mapper", None)
+
+
+def is_orm(statement: Any) -> bool:
+    """Return whether the ORM compiles and loads `statement`."""
+    attrs = getattr(statement, "_propagate_attrs", {})
+    return attrs.get("compile_state_plugin") == "orm"
+
+
+def identity_token_of(execution_options: Mapping[str, Any]) -> Any:
+    """Return the identity token a statement is executed for, by a loader or by its user."""
+    options = execution_options.get("_sa_orm_load_options")
+    token = getattr(options, "_identity_token", None)
+    if token is None:
+        token = getattr(options, "_refresh_identity_token", None)
+    return execution_options.get("identity_token") if token is None else token
+
+
+def loaded_from(execution_options: Mapping[str, Any]) -> InstanceState[Any] | None:
+    """Return the object for whose relationship a lazy loader executes a statement."""
+    options = execution_options.get("_sa_orm_load_options")
+    state: InstanceState[Any] | None = getattr(options, "_lazy_loaded_from", None)
+    return state
+
+
+def loading_parent(statement: Any) -> Mapper[Any] | None:
+    """Return the mapper for whose relationship an eager loader executes `statement`."""
+    path = getattr(getattr(statement, "_compile_options", None), "_current_path", None)
+    for element in reversed(getattr(path, "path", ())):
+        parent = getattr(element, "parent", None)
+        if isinstance(parent, Mapper) and hasattr(element, "direction"):
+            return parent
+    return None

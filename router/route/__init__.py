@@ -1,0 +1,1 @@
+"""Where statements go: pure, no input or output."""

@@ -1,0 +1,73 @@
+"""Where a statement goes, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from router.errors import CrossShardError, RouterError
+
+
+class Reach(Enum):
+    """How far a statement reaches."""
+
+    ONE = "one"
+    SOME = "some"
+    ALL = "all"
+    COPIES = "copies"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A database, and the shard it is reached for (``keyspace/shard``), if any."""
+
+    database: str
+    shard: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.shard} (database {self.database})" if self.shard else self.database
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a statement is not executed: an id of the catalogue, what, and the remedy."""
+
+    id: str
+    what: str
+    fix: str = ""
+    where: str = ""
+    error: type[RouterError] = CrossShardError
+
+    def exception(self) -> RouterError:
+        """Return the error to raise."""
+        return self.error(self.id, self.what, where=self.where, fix=self.fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """The parameter whose list of keys each shard gets its own part of."""
+
+    index: int
+    name: str
+    parts: dict[str, list[Any]]
+    """Database name to the values that belong there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One, some or all shards, every copy of a reference table, or a refusal; with reasons."""
+
+    reach: Reach
+    destinations: tuple[Destination, ...] = ()
+    reasons: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    narrowing: Narrowing | None = None
+
+    def __str__(self) -> str:
+        where = ", ".join(str(destination) for destination in self.destinations)
+        head = f"{self.reach.value}: {where}" if where else self.reach.value
+        if self.refusal is not None:
+            head = f"{head}: {self.refusal.id} {self.refusal.what}"
+        return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])

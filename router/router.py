@@ -1,0 +1,155 @@
+"""`Router`: owns the map and the engines, and hands out sessions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Engine, MetaData
+from sqlalchemy.orm import sessionmaker
+
+from router.engines import Engines
+from router.errors import ShardMapError
+from router.route.aim import Circumstances
+from router.route.target import Target
+from router.schema import create_all, drop_all
+from router.session.registry import RoutingScopedSession
+from router.session.sync import RoutingSession
+from router.session.wiring import Wiring
+from router.shardmap.model import ShardMap
+
+Metadata = MetaData | Mapping[str, MetaData] | None
+
+
+class Router:
+    """One shard map and the engines of its databases.
+
+    Parameters
+    ----------
+    shard_map:
+        The map, as `router.shardmap` loads it.
+    metadata:
+        The tables: one `MetaData`, or several by the names that ``binds: metadata:`` uses.
+
+    Raises
+    ------
+    ShardMapError
+        The map and the metadata contradict each other; names every problem.
+    """
+
+    def __init__(self, shard_map: ShardMap, metadata: Metadata = None) -> None:
+        from router.shardmap.check import check_metadata
+
+        named = _named(metadata)
+        problems = check_metadata(shard_map, named)
+        if problems:
+            raise ShardMapError(problems)
+        self.shard_map = shard_map
+        self.wiring = Wiring(shard_map, named)
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        metadata: Metadata = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Read the map from a YAML file.
+
+        ``${NAME}`` in it is taken from `environ`, the process's environment by default.
+
+        Raises
+        ------
+        ShardMapError
+            The file cannot be read or is wrong; names every problem with its place.
+        """
+        from router.shardmap.load import load_file
+
+        return cls(load_file(path, environ=os.environ if environ is None else environ), metadata)
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        *,
+        metadata: Metadata = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Take the map from a dict of the same structure as the YAML; see `from_yaml`."""
+        from router.shardmap.load import load_dict
+
+        return cls(load_dict(data, environ=os.environ if environ is None else environ), metadata)
+
+    # -- sessions ---------------------------------------------------------------------------------
+
+    def sessionmaker(self, **kw: Any) -> sessionmaker[RoutingSession]:
+        """Return a `sessionmaker` of sessions that route; takes every argument of it."""
+        kw.setdefault("class_", RoutingSession)
+        return sessionmaker(router=self, **kw)
+
+    def scoped_session(
+        self, scopefunc: Callable[[], Any] | None = None, **kw: Any
+    ) -> RoutingScopedSession:
+        """Return a `scoped_session`: one session per thread, or per value of `scopefunc()`.
+
+        Further arguments are those of `sessionmaker`.
+        """
+        return RoutingScopedSession(self.sessionmaker(**kw), scopefunc)
+
+    # -- places -----------------------------------------------------------------------------------
+
+    @property
+    def engines(self) -> Engines:
+        """The engines, by database name; each is created when first asked for."""
+        return self.wiring.engines
+
+    def engine_for(self, keyspace: str, key: Any = None) -> Engine:
+        """Return the engine of the shard of `key`, or of an unsharded keyspace.
+
+        Raises
+        ------
+        RoutingError
+            There is no such keyspace, or the key has no shard or is of the wrong type.
+        """
+        found = self.wiring.keyspace(keyspace)
+        if found is not self.shard_map.keyspaces.get(keyspace) or not hasattr(found, "shards"):
+            return self.engines[self.shard_map.databases_of(found)[0]]
+        return self.engines[self.wiring.home(self.wiring.sharded(keyspace), key).database]
+
+    def target(self, statement: Any, params: Any = None) -> Target:
+        """Return where `statement` would go, and why; nothing is executed."""
+        return self.wiring.planner.target(statement, params, Circumstances())[0]
+
+    # -- the databases ------------------------------------------------------------------------------
+
+    def create_all(self) -> None:
+        """Create every table in the databases where the map puts it, if it is not there."""
+        create_all(self.wiring)
+
+    def drop_all(self) -> None:
+        """Drop every table from the databases where the map puts it."""
+        drop_all(self.wiring)
+
+    def dispose(self) -> None:
+        """Close every pooled connection."""
+        self.engines.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.dispose()
+
+
+def _named(metadata: Metadata) -> dict[str, MetaData]:
+    if metadata is None:
+        return {}
+    return {"default": metadata} if isinstance(metadata, MetaData) else dict(metadata)

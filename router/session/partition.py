@@ -1,0 +1,78 @@
+"""Partitions: a session pinned to the shard of one key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from router.errors import RoutingError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pin:
+    """One entered partition: its keyspace and shard."""
+
+    keyspace: str
+    shard: str
+
+    def __str__(self) -> str:
+        return f"{self.keyspace}/{self.shard}"
+
+
+class Pins:
+    """The partitions a scope is in.  Each is removed by its own exit, in whatever order."""
+
+    def __init__(self) -> None:
+        self._pins: list[Pin] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._pins)
+
+    def add(self, pin: Pin) -> None:
+        """Enter `pin`; raise `RoutingError` where it is not the shard already pinned to."""
+        for other in self._pins:
+            if (other.keyspace, other.shard) != (pin.keyspace, pin.shard):
+                what = f"the session is pinned to {other}; a partition on {pin} would leave it"
+                raise RoutingError("R208", what)
+        self._pins.append(pin)
+
+    def remove(self, pin: Pin) -> None:
+        """Leave `pin`; others stay."""
+        self._pins = [other for other in self._pins if other is not pin]
+
+    def shards(self) -> dict[str, str]:
+        """Return keyspace name -> the only shard to be used."""
+        return {pin.keyspace: pin.shard for pin in self._pins}
+
+
+class Partition:
+    """Context manager that pins a scope; entering twice at a time is an error."""
+
+    def __init__(
+        self, pins: Callable[[], Pins], pin: Pin, left: Callable[[], None] | None = None
+    ) -> None:
+        self._find = pins
+        self._left = left
+        self.pin = pin
+        self._entered: Pins | None = None
+
+    def __enter__(self) -> Pin:
+        if self._entered is not None:
+            raise RoutingError("R208", f"this partition on {self.pin} is entered already")
+        pins = self._find()
+        pins.add(self.pin)
+        self._entered = pins
+        return self.pin
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._entered is not None:
+            self._entered.remove(self.pin)
+            self._entered = None
+            if self._left is not None:
+                self._left()

@@ -1,0 +1,69 @@
+"""The scoped registry: one session per thread, or per scope, and its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.util import ScopedRegistry, ThreadLocalRegistry
+
+from router.session.partition import Partition, Pins
+from router.session.sync import RoutingSession
+
+
+class RoutingScopedSession(scoped_session[RoutingSession]):
+    """A `scoped_session` whose partitions last for the scope, not only for one session.
+
+    A session made after ``remove()`` inside a ``with registry.partition(...)`` block is
+    pinned like the one before it.
+    """
+
+    def __init__(
+        self,
+        session_factory: sessionmaker[RoutingSession],
+        scopefunc: Callable[[], Any] | None = None,
+    ) -> None:
+        super().__init__(session_factory, scopefunc)
+        if scopefunc is None:
+            self.registry = ThreadLocalRegistry(self._create)
+            self._pins: Any = ThreadLocalRegistry(Pins)
+        else:
+            self.registry = ScopedRegistry(self._create, scopefunc)
+            self._pins = ScopedRegistry(Pins, scopefunc)
+
+    def __call__(self, **kw: Any) -> RoutingSession:
+        """Return the scope's session, made on first use; see `scoped_session`."""
+        session = super().__call__(**kw)
+        if kw:
+            session.share_pins(self._pins())
+        return session
+
+    def remove(self) -> None:
+        """Close and forget the scope's session; partitions that are entered stay."""
+        super().remove()
+        self._forget()
+
+    def partition(self, key: Any, *, keyspace: str) -> Partition:
+        """Pin the current scope to the shard of `key`; see `RoutingSession.partition`."""
+        pin = self().partition(key, keyspace=keyspace).pin
+        return Partition(self._entered, pin, self._left)
+
+    def _create(self) -> RoutingSession:
+        session = self.session_factory()
+        session.share_pins(self._pins())
+        return session
+
+    def _entered(self) -> Pins:
+        self()
+        pins: Pins = self._pins()
+        return pins
+
+    def _left(self) -> None:
+        if not self.registry.has():
+            self._forget()
+
+    def _forget(self) -> None:
+        # Nothing stays behind for a scope that is in no partition.
+        if self._pins.has() and not self._pins():
+            self._pins.clear()

@@ -1,0 +1,322 @@
+"""`RoutingSession`: SQLAlchemy's `Session` over all the databases of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, event, inspect, util
+from sqlalchemy.orm import Session
+
+from router.errors import CrossShardError, RoutingError
+from router.hooks import flush as flush_hook
+from router.hooks.identity import ShardIdentityMap
+from router.hooks.transaction import adopt
+from router.session.flushing import Flushing, prepare
+from router.session.partition import Partition, Pin, Pins
+from router.session.routing import Routing, can_prepare
+
+if TYPE_CHECKING:
+    from router.session.wiring import Wired
+
+_NOTHING: Mapping[str, Any] = util.EMPTY_DICT
+
+
+class RoutingSession(Session):
+    """A `Session` whose statements and rows go where the shard map says.
+
+    Takes every argument of `Session`.  Without a router, or given `bind` or `binds`, it
+    behaves exactly as `Session` does.  Made by ``Router.sessionmaker()``.
+    """
+
+    _flush_routing: Flushing | None = None
+
+    def __init__(self, bind: Any = None, *, router: Wired | None = None, **kw: Any) -> None:
+        super().__init__(bind, **kw)
+        self._routing: Routing | None = None
+        self._two_phase = False
+        if router is None or bind is not None or kw.get("binds"):
+            return
+        self._routing = Routing(self, router.wiring)
+        self._two_phase = router.wiring.shard_map.two_phase or bool(kw.get("twophase"))
+        self.twophase = False
+        self._route_identities()
+
+    # -- statements -------------------------------------------------------------------------------
+
+    def execute(  # type: ignore[override]
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Any = _NOTHING,
+        bind_arguments: Any = None,
+        **kw: Any,
+    ) -> Any:
+        """Execute `statement` where it belongs; see `Session.execute`.
+
+        ``bind_arguments`` may say where: ``shard="shop/s0"``, or ``keyspace="shop"`` with
+        ``shard_key=7``.
+
+        Raises
+        ------
+        CrossShardError
+            The statement spans shards and could be inexact there.
+        RoutingError
+            A key has the wrong type, or the statement leaves the session's partition.
+        """
+        run = super().execute
+        if self._routing is None:
+            return run(
+                statement,
+                params,
+                execution_options=execution_options,
+                bind_arguments=bind_arguments,
+                **kw,
+            )
+        return self._routing.dispatch(
+            run, statement, params, execution_options, bind_arguments, kw
+        )
+
+    def scalar(  # type: ignore[override]
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Any = _NOTHING,
+        bind_arguments: Any = None,
+        **kw: Any,
+    ) -> Any:
+        """Execute `statement` and return its first column's first value; see `execute`."""
+        return self.execute(
+            statement,
+            params,
+            execution_options=execution_options,
+            bind_arguments=bind_arguments,
+            **kw,
+        ).scalar()
+
+    def scalars(  # type: ignore[override]
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        execution_options: Any = _NOTHING,
+        bind_arguments: Any = None,
+        **kw: Any,
+    ) -> Any:
+        """Execute `statement` and return its first column; see `execute`."""
+        return self.execute(
+            statement,
+            params,
+            execution_options=execution_options,
+            bind_arguments=bind_arguments,
+            **kw,
+        ).scalars()
+
+    def get(self, entity: Any, ident: Any, **kw: Any) -> Any:  # type: ignore[override]
+        """Return the object with the primary key `ident`, or None; see `Session.get`.
+
+        Where the primary key does not contain the shard key and nothing names the shard,
+        every shard is asked.
+
+        Raises
+        ------
+        CrossShardError
+            Rows with this primary key are on several shards.
+        """
+        routing = self._routing
+        if routing is None or kw.get("identity_token") is not None:
+            return super().get(entity, ident, **kw)
+        mapper = inspect(entity, raiseerr=False)
+        if mapper is None or not mapper.is_mapper:
+            return super().get(entity, ident, **kw)
+        if not routing.needs_token(mapper.base_mapper.class_):
+            return super().get(entity, ident, **kw)
+        found = [
+            one
+            for shard in routing.shards_to_ask(mapper, kw)
+            if (one := self._get_on(shard, entity, ident, kw)) is not None
+        ]
+        if len(found) > 1:
+            what = f"{mapper.class_.__name__} {ident!r} is on {len(found)} shards"
+            raise CrossShardError("R306", what)
+        return found[0] if found else None
+
+    def _get_on(self, shard: str, entity: Any, ident: Any, kw: Mapping[str, Any]) -> Any:
+        arguments = {**(kw.get("bind_arguments") or {}), "shard": shard}
+        options = {**kw, "bind_arguments": arguments, "identity_token": shard}
+        return super().get(entity, ident, **options)
+
+    def get_one(self, entity: Any, ident: Any, **kw: Any) -> Any:  # type: ignore[override]
+        """Return the object with the primary key `ident`; see `get` and `Session.get_one`."""
+        if self._routing is None or kw.get("identity_token") is not None:
+            return super().get_one(entity, ident, **kw)
+        found = self.get(entity, ident, **kw)
+        return super().get_one(entity, ident, **kw) if found is None else found
+
+    # -- binds --------------------------------------------------------------------------------------
+
+    def get_bind(  # type: ignore[override]
+        self,
+        mapper: Any = None,
+        *,
+        clause: Any = None,
+        bind: Any = None,
+        shard: str | None = None,
+        keyspace: str | None = None,
+        shard_key: Any = None,
+        database: str | None = None,
+        **kw: Any,
+    ) -> Engine | Connection:
+        """Return the engine for a mapper, a clause, or a place in the map.
+
+        Raises
+        ------
+        RoutingError
+            The mapper's table is sharded and no shard is named.
+        """
+        routing = self._routing
+        if bind is not None or routing is None:
+            return super().get_bind(mapper, clause=clause, bind=bind, **kw)
+        if database is not None:
+            return routing.wiring.engines[database]
+        if shard is not None:
+            return routing.wiring.engines[routing.wiring.destination(shard).database]
+        if mapper is not None or clause is not None or keyspace is not None:
+            given = {"keyspace": keyspace} if keyspace is not None else {}
+            if shard_key is not None:
+                given["shard_key"] = shard_key
+            return routing.engine_for(mapper, clause, given)
+        return routing.engine_for_nothing()
+
+    def connection(
+        self, bind_arguments: Any = None, execution_options: Any = None
+    ) -> Connection:
+        """Return the transaction's connection to the database that `bind_arguments` name."""
+        routing = self._routing
+        if routing is None:
+            return super().connection(bind_arguments, execution_options)
+        arguments = dict(bind_arguments or {})
+        bind = arguments.pop("bind", None) or self.get_bind(**arguments)
+        name = routing.wiring.engines.name_of(bind) if isinstance(bind, Engine) else None
+        if name is not None:
+            # What is done with the connection is not seen: it may write.
+            routing.refuse_connection(name)
+            routing.note_write(name)
+        return super().connection({"bind": bind}, execution_options)
+
+    def connection_to(self, database: str) -> Connection:
+        """Return the transaction's connection to `database`, by its name in the map."""
+        return super().connection({"bind": self._require_routing().wiring.engines[database]})
+
+    # -- partitions -----------------------------------------------------------------------------------
+
+    def partition(self, key: Any, *, keyspace: str) -> Partition:
+        """Pin the session to the shard of `key` while the context lasts.
+
+        Reads see only that shard; whatever would leave it is refused with `RoutingError`.
+
+        >>> with session.partition(7, keyspace="shop"):
+        ...     session.scalars(select(Order)).all()
+        """
+        routing = self._require_routing()
+        sharded = routing.wiring.sharded(keyspace)
+        home = routing.home(sharded, key)
+        pin = Pin(keyspace, str(home.shard).partition("/")[2])
+        return Partition(lambda: routing.pins, pin)
+
+    def share_pins(self, pins: Pins) -> None:
+        """Let `pins`, those of a scope, be the session's partitions."""
+        if self._routing is not None:
+            self._routing.pins = pins
+
+    # -- bulk operations --------------------------------------------------------------------------------
+
+    def bulk_insert_mappings(self, mapper: Any, mappings: Iterable[Any], *a: Any, **kw: Any) -> None:
+        """Insert rows that all belong to one database; see `Session.bulk_insert_mappings`."""
+        rows = list(mappings)
+        self._bulk(mapper, rows, lambda: super(RoutingSession, self).bulk_insert_mappings(
+            mapper, rows, *a, **kw))
+
+    def bulk_update_mappings(self, mapper: Any, mappings: Iterable[Any]) -> None:
+        """Update rows that all belong to one database; see `Session.bulk_update_mappings`."""
+        rows = list(mappings)
+        self._bulk(mapper, rows, lambda: super(RoutingSession, self).bulk_update_mappings(
+            mapper, rows))
+
+    def bulk_save_objects(self, objects: Iterable[Any], *a: Any, **kw: Any) -> None:
+        """Save objects that all belong to one database; see `Session.bulk_save_objects`."""
+        given = list(objects)
+        mappers = {inspect(one).mapper for one in given}
+        rows = [inspect(one).dict for one in given]
+        save = super().bulk_save_objects
+        if self._routing is None or not given:
+            save(given, *a, **kw)
+            return
+        if len(mappers) > 1:
+            homes = {self._routing.bulk_home(inspect(one).mapper, [inspect(one).dict]) for one in given}
+        else:
+            homes = {self._routing.bulk_home(mappers.pop(), rows)}
+        if len(homes) > 1:
+            raise CrossShardError("R305", "the objects belong to several databases")
+        home = homes.pop()
+        self._routing.note_write(home)
+        with self._routing.aiming(home):
+            save(given, *a, **kw)
+
+    def _bulk(self, mapper: Any, rows: list[Any], run: Any) -> None:
+        if self._routing is None or not rows:
+            run()
+            return
+        home = self._routing.bulk_home(inspect(mapper), rows)
+        self._routing.note_write(home)
+        with self._routing.aiming(home):
+            run()
+
+    # -- seams of SQLAlchemy's session ------------------------------------------------------------------
+
+    def expunge_all(self) -> None:
+        """Remove all objects; see `Session.expunge_all`."""
+        super().expunge_all()
+        if self._routing is not None:
+            self._route_identities()
+
+    def _route_identities(self) -> None:
+        self.identity_map = ShardIdentityMap(self._require_routing().needs_token)
+
+    def _autobegin_t(self, begin: bool = False) -> Any:
+        transaction = super()._autobegin_t(begin)
+        return transaction if self._routing is None else adopt(transaction)
+
+    def _merge(self, state: Any, state_dict: Any, **kw: Any) -> Any:
+        if self._routing is not None and state.key is None and state.identity_token is None:
+            state.identity_token = self._routing.token_of_transient(state)
+        return super()._merge(state, state_dict, **kw)
+
+    def routed_transaction(self) -> Any:
+        """Return the root transaction, begun if need be, which knows what was written."""
+        return self.get_transaction() or self._autobegin_t()
+
+    def begins_two_phase(self, bind: Any) -> bool:
+        """Return whether a transaction on `bind` must be able to be prepared."""
+        several = len(self._require_routing().wiring.engines) > 1
+        return self._two_phase and several and can_prepare(bind)
+
+    def _require_routing(self) -> Routing:
+        if self._routing is None:
+            raise RoutingError("R206", "the session was made without a router")
+        return self._routing
+
+
+@event.listens_for(RoutingSession, "before_flush")
+def _route_flush(session: RoutingSession, context: Any, instances: Any) -> None:
+    routing = session._routing
+    if routing is None:
+        return
+    states = routing.wiring.states
+    for mapped in {type(one) for one in (*session.new, *session.dirty, *session.deleted)}:
+        mapper: Any = inspect(mapped)
+        prepare(mapper, states.placement(mapper))
+    flush_hook.adopt(context, Flushing(routing))
+

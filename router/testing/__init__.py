@@ -1,0 +1,1 @@
+"""What tests of applications want from this library; nothing here is needed in production."""

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything that is checked without running the code.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+if command -v shellcheck >/dev/null; then
+  shellcheck scripts/*.sh .ci/run
+fi
