@@ -20,18 +20,18 @@ def fan_out(statement: Any, params: Any, target: Target, calls: Sequence[Call]) 
     results = []
     for destination, call in zip(target.destinations, calls, strict=True):
         part = _part(statement, params, target.narrowing, destination.database)
-        results.append(call(*part))
+        results.append(call(**part))
     return results[0].merge(*results[1:])
 
 
 def _part(
     statement: Any, params: Any, narrowing: Narrowing | None, database: str
-) -> tuple[Any, Any]:
-    """Return statement and parameters with only those keys that belong to `database`."""
+) -> dict[str, Any]:
+    """Return the statement and parameters with only those keys that belong to `database`."""
     if narrowing is None:
-        return statement, params
+        return {}
     keys = narrowing.parts.get(database, [])
     if isinstance(params, Mapping) and narrowing.name in params:
-        return statement, {**params, narrowing.name: keys}
+        return {"params": {**params, narrowing.name: keys}}
     _, binds = cache_key(statement)
-    return statement.params({binds[narrowing.index].key: keys}), params
+    return {"statement": statement.params({binds[narrowing.index].key: keys})}

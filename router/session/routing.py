@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from router.route.aim import Circumstances, outside_partition
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.rows import KeyReader, shard_of_row
 from router.route.target import Destination, Reach, Target
+from router.session.execution import Execution
 from router.session.hints import OnShard, hinted_shard, near_shard
 from router.session.partition import Pins
 from router.shardmap.model import Scatter, ShardedKeyspace
@@ -26,8 +28,6 @@ from router.shardmap.model import Scatter, ShardedKeyspace
 if TYPE_CHECKING:
     from router.session.sync import RoutingSession
     from router.session.wiring import Wiring
-
-Run = Callable[..., Any]
 
 _READS = (Select, CompoundSelect)
 
@@ -50,70 +50,47 @@ class Routing:
         self.aimed: Engine | None = None
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
+        self._binds = wiring.bind_arguments
         self._plain = Circumstances(locate=self.locate, preferred=self._last)
 
     # -- statements -----------------------------------------------------------------------------
 
-    def dispatch(
-        self, run: Run, statement: Any, params: Any, options: Any, bind_arguments: Any, extra: Any
-    ) -> Any:
-        """Route `statement` and execute it through `run`, a method of SQLAlchemy's session."""
-        arguments = dict(bind_arguments) if bind_arguments else {}
-        if arguments.get("bind") is not None:
+    def dispatch(self, execution: Execution) -> Any:
+        """Route an execution and let SQLAlchemy's session make it."""
+        statement, arguments = execution.statement, execution.arguments
+        if arguments and arguments.get("bind") is not None and "shard" not in arguments:
             self.refuse_outside("an explicit bind")
-            return run(
-                statement, params, execution_options=options, bind_arguments=arguments, **extra
-            )
-        target, tokens = self._target(statement, params, options, arguments)
-        if target.reach is Reach.REFUSED and target.refusal is not None:
+            return execution.unrouted()
+        around = self.circumstances(statement, execution.options, arguments)
+        target, shape = self.wiring.planner.target(statement, execution.params, around)
+        tokens = shape.tokens and is_orm(statement)
+        if target.reach is Reach.ONE:
+            destination = target.destinations[0]
+            self._last[:] = (destination.database,)
+            if isinstance(statement, _READS):
+                return execution.on(destination, self, token=tokens)
+        return self._elsewhere(execution, target, tokens)
+
+    def _elsewhere(self, execution: Execution, target: Target, tokens: bool) -> Any:
+        if target.refusal is not None:
             raise target.refusal.exception()
-        writes = not isinstance(resolved(statement), _READS)
-        calls = [
-            self._call(run, statement, params, options, arguments, extra, one, tokens, writes)
-            for one in target.destinations
-        ]
+        reads = isinstance(resolved(execution.statement), _READS)
+        make = execution.on if reads else execution.write_on
+        calls = [partial(make, one, self, token=tokens) for one in target.destinations]
         if len(calls) == 1:
             return calls[0]()
         if target.reach is Reach.COPIES:
-            return write_copies(statement, params, target.destinations, calls)
-        return fan_out(statement, params, target, calls)
+            return write_copies(execution.statement, execution.params, target.destinations, calls)
+        return fan_out(execution.statement, execution.params, target, calls)
 
-    def _target(
-        self, statement: Any, params: Any, options: Any, arguments: dict[str, Any]
-    ) -> tuple[Target, bool]:
-        around = self.circumstances(statement, options, arguments)
-        target, shape = self.wiring.planner.target(statement, params, around)
-        return target, shape.tokens and is_orm(statement)
-
-    def _call(
-        self,
-        run: Run,
-        statement: Any,
-        params: Any,
-        options: Any,
-        arguments: Mapping[str, Any],
-        extra: Any,
-        destination: Destination,
-        tokens: bool,
-        writes: bool,
-    ) -> Run:
-        def call(new_statement: Any = None, new_params: Any = None, **more: Any) -> Any:
-            chosen = options
-            if tokens and destination.shard is not None:
-                chosen = {**chosen, "identity_token": destination.shard}
-            if more:
-                chosen = {**chosen, **more}
-            binds = {**arguments, **_bind_argument(destination)}
-            used = statement if new_statement is None else new_statement
-            values = params if new_params is None else new_params
-            self._last[:] = (destination.database,)
-            if not writes:
-                return run(used, values, execution_options=chosen, bind_arguments=binds, **extra)
-            self.note_write(destination.database)
-            with self.aiming(destination.database):
-                return run(used, values, execution_options=chosen, bind_arguments=binds, **extra)
-
-        return call
+    def binds_of(self, destination: Destination) -> Mapping[str, Any]:
+        """Return the bind arguments that send a statement to `destination`."""
+        binds = self._binds.get(destination)
+        if binds is None:
+            engine = self.wiring.engines[destination.database]
+            binds = {**_bind_argument(destination), "bind": engine}
+            self._binds[destination] = binds
+        return binds
 
     # -- circumstances --------------------------------------------------------------------------
 
@@ -125,10 +102,10 @@ class Routing:
     ) -> Circumstances:
         """Return what a statement executed now meets besides its own text."""
         hint = self._hint(statement, arguments)
-        if hint is None and not self.pins and not options:
+        token = near_shard(statement, options, self.needs_token) if options else None
+        if hint is None and token is None and not self.pins:
             return self._plain
         near: dict[str, str] = {}
-        token = near_shard(statement, options, self.needs_token) if options else None
         if token is not None:
             keyspace, _, shard = token.partition("/")
             near[keyspace] = shard
@@ -150,6 +127,8 @@ class Routing:
         shard = hinted_shard(statement)
         if shard is not None:
             return self.wiring.destination(shard)
+        if isinstance(statement, _READS):
+            return None
         if statement is None or isinstance(resolved(statement), (*_READS, FromStatement)) or hasattr(statement, "table"):
             return None
         pinned = self.pins.shards()
@@ -317,7 +296,7 @@ class Routing:
         if engine in wrote:
             return
         together = wrote | {engine}
-        if self.session.two_phase and len(together) > 1:
+        if self.session.is_two_phase and len(together) > 1:
             unable = sorted(
                 self.wiring.engines.name_of(one) or "?"
                 for one in together

@@ -12,6 +12,7 @@ from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.identity import ShardIdentityMap
 from router.hooks.transaction import adopt
+from router.session.execution import Execution
 from router.session.flushing import Flushing, prepare
 from router.session.partition import Partition, Pin, Pins
 from router.session.routing import Routing, can_prepare
@@ -65,18 +66,11 @@ class RoutingSession(Session):
         RoutingError
             A key has the wrong type, or the statement leaves the session's partition.
         """
-        run = super().execute
-        if self._routing is None:
-            return run(
-                statement,
-                params,
-                execution_options=execution_options,
-                bind_arguments=bind_arguments,
-                **kw,
-            )
-        return self._routing.dispatch(
-            run, statement, params, execution_options, bind_arguments, kw
+        execution = Execution(
+            super().execute, statement, params, execution_options, bind_arguments or _NOTHING, kw
         )
+        routing = self._routing
+        return execution.unrouted() if routing is None else routing.dispatch(execution)
 
     def scalar(  # type: ignore[override]
         self,
@@ -297,6 +291,11 @@ class RoutingSession(Session):
     def routed_transaction(self) -> Any:
         """Return the root transaction, begun if need be, which knows what was written."""
         return self.get_transaction() or self._autobegin_t()
+
+    @property
+    def is_two_phase(self) -> bool:
+        """Whether several databases must commit together or not at all."""
+        return self._two_phase
 
     def begins_two_phase(self, bind: Any) -> bool:
         """Return whether a transaction on `bind` must be able to be prepared."""

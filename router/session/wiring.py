@@ -47,6 +47,7 @@ class Wiring:
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}
+        self.bind_arguments: dict[Destination, Mapping[str, Any]] = {}
         self._tokens: dict[type, bool] = {}
 
     def keyspace(self, name: str) -> Keyspace:

@@ -196,7 +196,7 @@ def test_everything_wrong_is_said_in_one_pass() -> None:
         ("R104", "3:37", "unknown key `enigne`; did you mean `engine`?"),
         ("R108", "4:13", "this is not a URL that SQLAlchemy understands"),
         ("R103", "5:3", "`a` is here twice: first in line 4, column 3"),
-        ("R106", "6:42", "expected a list, got text"),
+        ("R106", "6:43", "expected a list, got text"),
         ("R110", "8:25", "there is no database `man`; did you mean `main`?"),
         ("R105", "9:3", "`database` is missing"),
         ("R104", "11:5", "unknown key `shrads`; did you mean `shards`?"),
