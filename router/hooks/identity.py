@@ -24,9 +24,7 @@ NeedsToken = Callable[[type], bool]
 class ShardIdentityMap(_Base):  # type: ignore[misc]
     """Drops the token of keys whose class does not need one."""
 
-    def __init__(self, needs_token: NeedsToken) -> None:
-        super().__init__()
-        self._needs_token = needs_token
+    _needs_token: NeedsToken
 
     def _plain(self, key: Any) -> Any:
         if key[2] is None or self._needs_token(key[0]):
@@ -51,3 +49,14 @@ class ShardIdentityMap(_Base):  # type: ignore[misc]
             state.key = plain
             state.identity_token = None
         super()._add_unpresent(state, plain)
+
+
+def tell_shards_apart(identity_map: Any, needs_token: NeedsToken) -> None:
+    """Turn a session's own identity map into one that drops tokens where it should.
+
+    Until a statement carries a token there is nothing to drop, and SQLAlchemy's own map,
+    which is faster, does.
+    """
+    if type(identity_map) is _Base:
+        identity_map.__class__ = ShardIdentityMap
+        identity_map._needs_token = needs_token

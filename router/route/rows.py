@@ -55,8 +55,8 @@ class KeyReader:
     def __init__(self, binding: ShardedTable, mapper: Mapper[Any] | None) -> None:
         self.binding = binding
         columns = {column.name: column for column in binding.table.columns}
-        self._columns = [columns[name] for name in binding.key]
-        self._names = [attribute_names(mapper, column) for column in self._columns]
+        self.columns = [columns[name] for name in binding.key]
+        self._names = [attribute_names(mapper, column) for column in self.columns]
 
     def key(self, row: Mapping[Any, Any]) -> tuple[Any, ...]:
         """Return the normalised key of `row`, `Null.NULL` for a NULL in it.
@@ -67,12 +67,12 @@ class KeyReader:
             The row gives no key, or one of the wrong type.
         """
         return self.normalise(
-            tuple(self._value(row, at, column) for at, column in enumerate(self._columns))
+            tuple(self._value(row, at, column) for at, column in enumerate(self.columns))
         )
 
     def normalise(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return `values` as a key; raise `RoutingError` for a wrong type."""
-        return tuple(self._normalise(position, value) for position, value in enumerate(values))
+        return tuple([self._normalise(position, value) for position, value in enumerate(values)])
 
     def names_key(self, names: Iterable[Any]) -> bool:
         """Return whether any of `names` (columns, or names of columns) is part of the key."""

@@ -13,7 +13,7 @@ from router.execute.copies import copy_row
 from router.hooks.flush import sort_by_database
 from router.route.binds import ReferenceTable, ShardedTable
 from router.route.target import Destination, Reach
-from router.session.states import KeyAttributes, Placement
+from router.session.states import Placement
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -28,36 +28,46 @@ class Flushing:
         self._routing = routing
         self._wiring = routing.wiring
         self._connections: dict[str, Connection] = {}
-        self._keys: dict[InstanceState[Any], list[tuple[KeyAttributes, Any]]] = {}
+        self._placed: dict[InstanceState[Any], tuple[Any, Destination]] = {}
 
     # -- rows ---------------------------------------------------------------------------------
 
     def connection_for(self, mapper: Mapper[Any], state: InstanceState[Any]) -> Connection:
         """Return the connection of the database where the row of `state` is written."""
-        placement = self._wiring.states.placement(state.mapper)
-        destination = self._destination(state, placement)
-        if state.key is None and destination.shard is not None:
-            self._keys[state] = [(one, one.raw(state)) for one in placement.keys]
-            if self._routing.needs_token(state.mapper.base_mapper.class_):
+        destination = self._place(state)
+        if destination.shard is not None and state.key is None:
+            if self._routing.needs_token(mapper.class_):
+                self._routing.tell_shards_apart()
                 state.identity_token = destination.shard
-        return self.connection(destination.database)
+        connection = self._connections.get(destination.database)
+        return connection or self.connection(destination.database)
 
     def rank(self, state: InstanceState[Any], mapper: Mapper[Any]) -> int:
         """Return the position of the row's database among all; -1 if not known yet."""
         try:
-            placement = self._wiring.states.placement(state.mapper)
-            return self._wiring.ranks[self._destination(state, placement).database]
+            return self._wiring.ranks[self._place(state).database]
         except RouterError:
             return _UNKNOWN
 
     def verify(self) -> None:
         """Raise if an event handler changed the key of a row after its shard was chosen."""
-        for state, before in self._keys.items():
-            for one, values in before:
-                if one.raw(state) != values:
-                    what = f"the shard key of a new {state.mapper} was changed during the flush"
-                    fix = "set the key in __init__ or a before_flush handler, not in before_insert"
-                    raise RoutingError("R203", what, fix=fix)
+        for state, (before, _) in self._placed.items():
+            placement = self._wiring.states.placement(state.manager.mapper)
+            if state.key is None and placement.raw(state) != before:
+                what = f"the shard key of a new {state.mapper} was changed during the flush"
+                fix = "set the key in __init__ or a before_flush handler, not in before_insert"
+                raise RoutingError("R203", what, fix=fix)
+
+    def _place(self, state: InstanceState[Any]) -> Destination:
+        placement = self._wiring.states.placement(state.manager.mapper)
+        raw = placement.raw(state)
+        placed = self._placed.get(state)
+        if placed is not None and placed[0] == raw:
+            return placed[1]
+        destination = self._destination(state, placement)
+        # The key may have been given by a default only now.
+        self._placed[state] = (placement.raw(state), destination)
+        return destination
 
     def connection(self, database: str) -> Connection:
         """Return the session's connection to `database`, which is about to be written to."""
@@ -74,7 +84,7 @@ class Flushing:
         if isinstance(binding, ShardedTable):
             shard = self._wiring.states.shard(state, placement, routing.locate)
             routing.check_partition(binding.keyspace, shard)
-            return Destination(binding.keyspace.shards[shard], binding.keyspace.shard_id(shard))
+            return self._wiring.shard_destination(binding.keyspace, shard)
         routing.refuse_outside(f"a row of {binding.table.fullname}")
         if isinstance(binding, ReferenceTable):
             return Destination(binding.databases[0])

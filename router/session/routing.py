@@ -14,6 +14,7 @@ from sqlalchemy.orm.query import FromStatement
 from router.errors import CrossShardError, RoutingError
 from router.execute.copies import write_copies
 from router.execute.fanout import fan_out
+from router.hooks.identity import tell_shards_apart
 from router.hooks.mappers import is_orm
 from router.hooks.statements import resolved
 from router.route.aim import Circumstances, outside_partition
@@ -64,6 +65,8 @@ class Routing:
         around = self.circumstances(statement, execution.options, arguments)
         target, shape = self.wiring.planner.target(statement, execution.params, around)
         tokens = shape.tokens and is_orm(statement)
+        if tokens:
+            self.tell_shards_apart()
         if target.reach is Reach.ONE:
             destination = target.destinations[0]
             self._last[:] = (destination.database,)
@@ -105,6 +108,8 @@ class Routing:
         token = near_shard(statement, options, self.needs_token) if options else None
         if hint is None and token is None and not self.pins:
             return self._plain
+        if token is not None:
+            self.tell_shards_apart()
         near: dict[str, str] = {}
         if token is not None:
             keyspace, _, shard = token.partition("/")
@@ -161,6 +166,14 @@ class Routing:
     def locate(self, keyspace: ShardedKeyspace, key: Any) -> str:
         """Return the shard of a normalised key; directories are asked once per transaction."""
         return keyspace.function.shard_of(key)
+
+    def tells_apart(self, entity: Any) -> bool:
+        """Return whether rows of a mapped class or mapper are told apart by their shard."""
+        return self.wiring.tells_apart(entity)
+
+    def tell_shards_apart(self) -> None:
+        """Prepare the session's identity map for rows that carry their shard."""
+        tell_shards_apart(self.session.identity_map, self.wiring.needs_token)
 
     def needs_token(self, mapped: type) -> bool:
         """Return whether rows of `mapped` are told apart by their shard."""

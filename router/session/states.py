@@ -35,6 +35,11 @@ class Placement:
     binding: Binding
     keys: tuple[KeyAttributes, ...] = ()
 
+    def raw(self, state: InstanceState[Any]) -> tuple[Any, ...]:
+        """Return all key attributes as they are, absent ones as None."""
+        given = state.dict
+        return tuple([given.get(name) for key in self.keys for name in key.names])
+
 
 class States:
     """Finds the shards of objects; one for all sessions of a router."""
@@ -60,6 +65,9 @@ class States:
         """
         if state.key is not None:
             return self._persistent(state, placement, locate)
+        if len(placement.keys) == 1:
+            one = placement.keys[0]
+            return shard_of_row(self._pending_key(state, one), one.reader.binding, locate)
         shards = {
             shard_of_row(self._pending_key(state, one), one.reader.binding, locate)
             for one in placement.keys
@@ -117,12 +125,12 @@ class States:
 
     @staticmethod
     def _pending_key(state: InstanceState[Any], one: KeyAttributes) -> tuple[Any, ...]:
-        columns = {column.name: column for column in one.reader.binding.table.columns}
         values = []
-        for name, column in zip(one.names, one.reader.binding.key, strict=True):
-            if name not in state.dict or state.dict[name] is None:
-                _apply_default(state, name, columns[column], one.reader.binding)
+        for name, column in zip(one.names, one.reader.columns, strict=True):
             value = state.dict.get(name)
+            if value is None:
+                _apply_default(state, name, column, one.reader.binding)
+                value = state.dict.get(name)
             if isinstance(value, ClauseElement):
                 what = f"the shard key {name} of {state.mapper} is an SQL expression"
                 raise RoutingError("R202", what, fix="compute the shard key in Python")

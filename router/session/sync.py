@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
-from router.hooks.identity import ShardIdentityMap
 from router.hooks.transaction import adopt
 from router.session.execution import Execution
 from router.session.flushing import Flushing, prepare
@@ -41,7 +40,6 @@ class RoutingSession(Session):
         self._routing = Routing(self, router.wiring)
         self._two_phase = router.wiring.shard_map.two_phase or bool(kw.get("twophase"))
         self.twophase = False
-        self._route_identities()
 
     # -- statements -------------------------------------------------------------------------------
 
@@ -120,13 +118,12 @@ class RoutingSession(Session):
             Rows with this primary key are on several shards.
         """
         routing = self._routing
-        if routing is None or kw.get("identity_token") is not None:
+        if routing is None or not routing.tells_apart(entity):
             return super().get(entity, ident, **kw)
-        mapper = inspect(entity, raiseerr=False)
-        if mapper is None or not mapper.is_mapper:
+        if kw.get("identity_token") is not None:
+            routing.tell_shards_apart()
             return super().get(entity, ident, **kw)
-        if not routing.needs_token(mapper.base_mapper.class_):
-            return super().get(entity, ident, **kw)
+        mapper: Any = inspect(entity)
         found = [
             one
             for shard in routing.shards_to_ask(mapper, kw)
@@ -138,6 +135,7 @@ class RoutingSession(Session):
         return found[0] if found else None
 
     def _get_on(self, shard: str, entity: Any, ident: Any, kw: Mapping[str, Any]) -> Any:
+        self._require_routing().tell_shards_apart()
         arguments = {**(kw.get("bind_arguments") or {}), "shard": shard}
         options = {**kw, "bind_arguments": arguments, "identity_token": shard}
         return super().get(entity, ident, **options)
@@ -269,15 +267,6 @@ class RoutingSession(Session):
             run()
 
     # -- seams of SQLAlchemy's session ------------------------------------------------------------------
-
-    def expunge_all(self) -> None:
-        """Remove all objects; see `Session.expunge_all`."""
-        super().expunge_all()
-        if self._routing is not None:
-            self._route_identities()
-
-    def _route_identities(self) -> None:
-        self.identity_map = ShardIdentityMap(self._require_routing().needs_token)
 
     def _autobegin_t(self, begin: bool = False) -> Any:
         transaction = super()._autobegin_t(begin)

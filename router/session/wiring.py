@@ -48,7 +48,9 @@ class Wiring:
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}
         self.bind_arguments: dict[Destination, Mapping[str, Any]] = {}
+        self._destinations: dict[tuple[str, str], Destination] = {}
         self._tokens: dict[type, bool] = {}
+        self._entities: dict[Any, bool] = {}
 
     def keyspace(self, name: str) -> Keyspace:
         """Return the keyspace called `name`; raise `RoutingError` if there is none."""
@@ -76,6 +78,14 @@ class Wiring:
             known = ", ".join(keyspace.shard_id(one) for one in keyspace.shards)
             raise RoutingError("R206", f"there is no shard {shard!r}; the keyspace has {known}")
         return Destination(database, str(shard))
+
+    def shard_destination(self, keyspace: ShardedKeyspace, shard: str) -> Destination:
+        """Return the destination of `shard`, named without its keyspace."""
+        found = self._destinations.get((keyspace.name, shard))
+        if found is None:
+            found = Destination(keyspace.shards[shard], keyspace.shard_id(shard))
+            self._destinations[keyspace.name, shard] = found
+        return found
 
     def home(
         self, keyspace: ShardedKeyspace, key: Any, locate: Locate = by_function
@@ -123,6 +133,16 @@ class Wiring:
                 return False
             found = isinstance(binding, ShardedTable) and not binding.identified
             self._tokens[mapped] = found
+        return found
+
+    def tells_apart(self, entity: Any) -> bool:
+        """Return whether rows of a mapped class or mapper are told apart by their shard."""
+        found = self._entities.get(entity)
+        if found is None:
+            mapper = inspect(entity, raiseerr=False)
+            if mapper is None or not mapper.is_mapper:
+                return False
+            found = self._entities[entity] = self.needs_token(mapper.base_mapper.class_)
         return found
 
     def _normalised(self, keyspace: ShardedKeyspace, values: tuple[Any, ...]) -> tuple[Any, ...]:

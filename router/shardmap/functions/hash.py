@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from xxhash import xxh64_intdigest
 
-from router.shardmap.findings import suggestion
+from router.shardmap.findings import At, suggestion
 from router.shardmap.functions.building import Complaint, OptionsError, Site
 from router.shardmap.functions.protocol import Key
 from router.shardmap.keys import encode
@@ -84,7 +84,7 @@ def _assigned(assign: Mapping[str, list[list[int]]], buckets: int, site: Site) -
     for shard, ranges in assign.items():
         if shard not in site.shards:
             what = f"the keyspace has no shard `{shard}`" + suggestion(shard, site.shards)
-            complaints.append(Complaint("R112", ("assign", shard), what))
+            complaints.append(Complaint("R112", ("assign", shard), what, At.KEY))
         for index, (first, last) in enumerate(ranges):
             path = ("assign", shard, index)
             if 0 <= first <= last < buckets:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from router.shardmap.findings import Path, suggestion
+from router.shardmap.findings import At, Path, suggestion
 from router.shardmap.functions.building import Complaint, OptionsError, Site, single_column
 from router.shardmap.functions.protocol import Key, KeyValue, NoShardError
 from router.shardmap.keys import KeyValueError, family_of, normalise
@@ -78,7 +78,7 @@ def build(options: Mapping[str, Any], site: Site) -> ListFunction:
     complaints: list[Complaint] = []
     values: dict[KeyValue, str] = {}
     for shard, listed in parsed.values.items():
-        complaints += _no_shard(shard, ("values", shard), site)
+        complaints += _no_shard(shard, ("values", shard), site, At.KEY)
         for index, raw in enumerate(listed):
             complaints += _add(values, raw, shard, ("values", shard, index))
     if parsed.default is not None:
@@ -91,11 +91,11 @@ def build(options: Mapping[str, Any], site: Site) -> ListFunction:
     return ListFunction(MappingProxyType(values), parsed.default)
 
 
-def _no_shard(shard: str, path: Path, site: Site) -> list[Complaint]:
+def _no_shard(shard: str, path: Path, site: Site, at: At = At.VALUE) -> list[Complaint]:
     if shard in site.shards:
         return []
     what = f"the keyspace has no shard `{shard}`" + suggestion(shard, site.shards)
-    return [Complaint("R112", path, what)]
+    return [Complaint("R112", path, what, at)]
 
 
 def _add(values: dict[KeyValue, str], raw: object, shard: str, path: Path) -> list[Complaint]:

@@ -44,11 +44,14 @@ def sharded(shard_map: ShardMap, name: str = "shop") -> ShardedKeyspace:
 def problems(source: str | dict[str, Any], **environ: str) -> tuple[Problem, ...]:
     """Return the problems of a map that cannot be loaded."""
     with pytest.raises(ShardMapError) as caught:
-        if isinstance(source, str):
-            load_text(source, "m.yaml", environ)
-        else:
-            load_dict(source, environ)
+        _load(source, environ)
     return caught.value.problems
+
+
+def _load(source: str | dict[str, Any], environ: dict[str, str]) -> ShardMap:
+    if isinstance(source, str):
+        return load_text(source, "m.yaml", environ)
+    return load_dict(source, environ)
 
 
 def found(source: str | dict[str, Any], **environ: str) -> list[tuple[str, str, str]]:

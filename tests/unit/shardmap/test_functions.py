@@ -327,39 +327,39 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "bukets: 8 }",
         "unknown key `bukets`; did you mean `buckets`?",
     ),
-    "{ function: hash, buckets: 4, assign: { s0: [[0, 1]], s1: [[1, 3]] } }": (
+    HASH + "assign: { s0: [[0, 1]], s1: [[1, 3]] } }": (
         "R117",
         "[1, 3]] } }",
         "`s0` already has bucket 1",
     ),
-    "{ function: hash, buckets: 4, assign: { s0: [[0, 0]] } }": (
+    HASH + "assign: { s0: [[0, 0]] } }": (
         "R117",
         "{ s0: [[0, 0]] } }",
         "no shard has buckets 1, 2, 3",
     ),
-    "{ function: hash, buckets: 4, assign: { s0: [[0, 4]] } }": (
+    HASH + "assign: { s0: [[0, 4]] } }": (
         "R117",
         "[0, 4]] } }",
         "[0, 4] is not a range of buckets between 0 and 3",
     ),
-    "{ function: hash, buckets: 4, assign: { s0: [[-1, 3]] } }": (
+    HASH + "assign: { s0: [[-1, 3]] } }": (
         "R117",
         "[-1, 3]] } }",
         "[-1, 3] is not a range of buckets between 0 and 3",
     ),
-    "{ function: hash, buckets: 4, assign: { s0: [[3, 0]] } }": (
+    HASH + "assign: { s0: [[3, 0]] } }": (
         "R117",
         "[3, 0]] } }",
         "[3, 0] is not a range of buckets between 0 and 3",
     ),
-    "{ function: hash, buckets: 4, assign: { s0: [[3]] } }": (
+    HASH + "assign: { s0: [[3]] } }": (
         "R106",
         "[3]] } }",
         "expected at least 2 entries",
     ),
-    "{ function: hash, buckets: 4, assign: { s5: [[0, 3]] } }": (
+    HASH + "assign: { s5: [[0, 3]] } }": (
         "R112",
-        "[[0, 3]] } }",
+        "s5: [[0, 3]] } }",
         "the keyspace has no shard `s5`",
     ),
     "{ function: hash, buckets: 60000, assign: { s0: [[0, 9]] } }": (
@@ -369,37 +369,37 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     ),
     "{ function: modulo, x: 1 }": ("R104", "x: 1 }", "unknown key `x`"),
     "{ function: range, ranges: [] }": ("R106", "[] }", "expected at least 1 entry"),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { to: 20, shard: s0 }] }": (
+    RANGES + ", { to: 20, shard: s0 }] }": (
         "R118",
         "20, shard: s0 }] }",
         "ranges ascend, and 20 is not above 20",
     ),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { to: 15, shard: s0 }] }": (
+    RANGES + ", { to: 15, shard: s0 }] }": (
         "R118",
         "15, shard: s0 }] }",
         "ranges ascend, and 15 is not above 20",
     ),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { to: x, shard: s0 }] }": (
+    RANGES + ", { to: x, shard: s0 }] }": (
         "R118",
         "x, shard: s0 }] }",
         "text does not compare with a number above",
     ),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { shard: s0 }, { to: 99, shard: s1 }] }": (
+    RANGES + ", { shard: s0 }, { to: 99, shard: s1 }] }": (
         "R118",
         "{ shard: s0 }, { to: 99, shard: s1 }] }",
         "only the last range may have no `to`",
     ),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { to: true, shard: s0 }] }": (
+    RANGES + ", { to: true, shard: s0 }] }": (
         "R118",
         "true, shard: s0 }] }",
         "expected an integer, got bool True",
     ),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { to: 30, shrad: s0 }] }": (
+    RANGES + ", { to: 30, shrad: s0 }] }": (
         "R104",
         "shrad: s0 }] }",
         "unknown key `shrad`; did you mean `shard`?",
     ),
-    "{ function: range, ranges: [{ to: 10, shard: s0 }, { to: 20, shard: s1 }, { to: 30, shard: s9 }] }": (
+    RANGES + ", { to: 30, shard: s9 }] }": (
         "R112",
         "s9 }] }",
         "the keyspace has no shard `s9`",
@@ -420,14 +420,14 @@ REFUSED: dict[str, tuple[str, str, str]] = {
         "5.0] } }",
         "5 is listed twice: `s0` already has it",
     ),
-    "{ function: list, values: { s0: [US, CA], s1: [DE] }, default: s9 }": (
+    LISTS + ", default: s9 }": (
         "R112",
         "s9 }",
         "the keyspace has no shard `s9`",
     ),
     "{ function: list, values: { s9: [a] } }": (
         "R112",
-        "[a] } }",
+        "s9: [a] } }",
         "the keyspace has no shard `s9`",
     ),
     "{ function: directory, database: x }": ("R110", "x }", "there is no database `x`"),
@@ -472,7 +472,7 @@ def test_composite_keys_need_a_function_that_takes_them(name: str) -> None:
 def test_several_faults_of_one_function() -> None:
     """Options are checked to the end too."""
     sharding = HASH + "assign: { s0: [[0, 1], [9, 9]], s1: [[1, 3]], s5: [[2, 2]] } }"
-    assert [id for id, _, _ in found(shop(sharding))] == ["R117", "R117", "R112", "R117"]
+    assert [found_[0] for found_ in found(shop(sharding))] == ["R117", "R117", "R112", "R117"]
 
 
 def test_a_keyspace_of_references_alone() -> None:

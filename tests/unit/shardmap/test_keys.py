@@ -8,7 +8,7 @@ from enum import Enum, IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
-import numpy
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,11 +64,11 @@ SAME: list[tuple[object, KeyValue]] = [
     (Decimal("5.00"), 5),
     (Decimal("5E+2"), 500),
     (Decimal("-0"), 0),
-    (numpy.int64(5), 5),
-    (numpy.uint8(5), 5),
+    (np.int64(5), 5),
+    (np.uint8(5), 5),
     (Decimal("5.50"), Decimal("5.5")),
     (MyStr("a"), "a"),
-    (numpy.str_("a"), "a"),
+    (np.str_("a"), "a"),
     (bytearray(b"a"), b"a"),
     (memoryview(b"abcd")[::2], b"ac"),
     (SOME_UUID, SOME_UUID),
@@ -84,7 +84,7 @@ def test_values_that_are_one_key(value: object, normal: KeyValue) -> None:
     assert (got, type(got)) == (normal, type(normal))
 
 
-NO_KEYS = [None, True, 1.5, float("nan"), [1], object(), numpy.bool_(True), numpy.float64(5)]
+NO_KEYS = [None, True, 1.5, float("nan"), [1], object(), np.bool_(True), np.float64(5)]
 
 
 @pytest.mark.parametrize("value", NO_KEYS, ids=repr)
@@ -126,8 +126,7 @@ REFUSED: list[tuple[KeyType, object, str]] = [
     (
         SPELLED,
         SOME_UUID.hex,
-        "expected a UUID in its canonical form (lower case, with hyphens), "
-        f"got str '{SOME_UUID.hex}'",
+        "expected a UUID in its canonical form (lower case, with hyphens), got str",
     ),
     (KeyType(KeyKind.DATE), NAIVE, f"expected a date, got datetime {NAIVE!r}"),
     (INSTANT, date(2024, 1, 2), "expected a timestamp, got date datetime.date(2024, 1, 2)"),

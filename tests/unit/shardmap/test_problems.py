@@ -9,6 +9,11 @@ from tests.unit.shardmap.maps import HEAD, found, shop, text
 
 TWO = "shards: { s0: a, s1: b }, sharding: { function: hash }"
 
+NAME_RULE = (
+    "this is no name: names have letters, digits, `_`, `-` and `.`, at most 64, "
+    "not starting with `-` or `.`"
+)
+
 CASES: dict[str, tuple[str, str, str, str]] = {
     # -- YAML ---------------------------------------------------------------------------
     "empty": ("", "R102", "1:1", "the map is empty"),
@@ -117,8 +122,7 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         text("one: { shards: { s/0: a }, sharding: { function: hash } }"),
         "R109",
         "7:20",
-        "this is no name: names have letters, digits, `_`, `-` and `.`, at most 64, "
-        "not starting with `-` or `.`",
+        NAME_RULE,
     ),
     # -- environment --------------------------------------------------------------------
     "missing variable": (
@@ -272,23 +276,23 @@ CASES: dict[str, tuple[str, str, str, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_problem_has_an_id_a_place_and_a_sentence(case: str) -> None:
     """One fault gives exactly one problem, at the right line and column."""
-    source, id, where, what = CASES[case]
-    assert found(source) == [(id, where, what)]
+    source, *problem = CASES[case]
+    assert found(source) == [tuple(problem)]
 
 
 def test_every_problem_of_this_part_has_an_entry_and_a_remedy() -> None:
     """The ids used here are in the catalogue."""
-    assert {id for _, id, _, _ in CASES.values()} <= CATALOGUE.keys()
+    assert {case[1] for case in CASES.values()} <= CATALOGUE.keys()
     assert all(entry.remedy for entry in CATALOGUE.values())
 
 
 def test_a_broken_part_is_still_a_name() -> None:
     """A keyspace with a fault of its own is no unknown keyspace to those that use it."""
     source = text("one: { databse: a }", "binds: { default: one }")
-    assert [id for id, _, _ in found(source)] == ["R104"]
+    assert [problem[0] for problem in found(source)] == ["R104"]
 
 
 def test_a_broken_database_is_still_a_name() -> None:
     """A database with a fault of its own is no unknown database to its keyspaces."""
     source = text("one: { database: a }").replace("sqlite:///a.db", "x")
-    assert [id for id, _, _ in found(source)] == ["R108"]
+    assert [problem[0] for problem in found(source)] == ["R108"]
