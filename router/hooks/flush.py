@@ -33,6 +33,10 @@ class FlushRouting(Protocol):
         """Return the position of the row's database among all; -1 if not known yet."""
         ...
 
+    def prepare(self, mapper: Mapper[Any]) -> None:
+        """Get ready to write rows of `mapper`; called before their order is decided."""
+        ...
+
     def verify(self) -> None:
         """Raise if a row turns out to have been written to the wrong database."""
         ...
@@ -77,6 +81,8 @@ class ShardUnitOfWork(UOWTransaction):
     ) -> Iterator[InstanceState[Any]]:
         """Yield the states of a batch, numbered so that each database's are together."""
         states = list(super().states_for_mapper_hierarchy(mapper, isdelete, listonly))  # type: ignore[no-untyped-call]
+        for one in {state.manager.mapper for state in states}:
+            self.routing.prepare(one)
         if not isdelete:
             number_by_database(states, self.routing)
         return iter(states)
@@ -98,6 +104,8 @@ def adopt(context: Any, routing: FlushRouting) -> None:
 def number_by_database(states: Iterable[Any], routing: FlushRouting) -> None:
     """Renumber pending states so that sorting by insert order groups them by database."""
     pending = [state for state in states if state.key is None]
+    if len(pending) < 2:
+        return
     numbers = sorted(state.insert_order for state in pending)
     pending.sort(key=lambda state: (routing.rank(state, state.mapper), state.insert_order))
     for number, state in zip(numbers, pending, strict=True):

@@ -49,6 +49,12 @@ class Flushing:
         except RouterError:
             return _UNKNOWN
 
+    def prepare(self, mapper: Mapper[Any]) -> None:
+        """Get ready to write rows of `mapper`; once per router."""
+        if mapper not in self._wiring.prepared:
+            prepare(mapper, self._wiring.states.placement(mapper))
+            self._wiring.prepared.add(mapper)
+
     def verify(self) -> None:
         """Raise if an event handler changed the key of a row after its shard was chosen."""
         for state, (before, _) in self._placed.items():

@@ -12,7 +12,7 @@ from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.transaction import adopt
 from router.session.execution import Execution
-from router.session.flushing import Flushing, prepare
+from router.session.flushing import Flushing
 from router.session.partition import Partition, Pin, Pins
 from router.session.routing import Routing, can_prepare
 
@@ -299,12 +299,6 @@ class RoutingSession(Session):
 
 @event.listens_for(RoutingSession, "before_flush")
 def _route_flush(session: RoutingSession, context: Any, instances: Any) -> None:
-    routing = session._routing
-    if routing is None:
-        return
-    states = routing.wiring.states
-    for mapped in {type(one) for one in (*session.new, *session.dirty, *session.deleted)}:
-        mapper: Any = inspect(mapped)
-        prepare(mapper, states.placement(mapper))
-    flush_hook.adopt(context, Flushing(routing))
+    if session._routing is not None:
+        flush_hook.adopt(context, Flushing(session._routing))
 

@@ -49,6 +49,7 @@ class Wiring:
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}
         self.bind_arguments: dict[Destination, Mapping[str, Any]] = {}
         self._destinations: dict[tuple[str, str], Destination] = {}
+        self.prepared: set[Any] = set()
         self._tokens: dict[type, bool] = {}
         self._entities: dict[Any, bool] = {}
 

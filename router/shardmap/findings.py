@@ -99,7 +99,8 @@ def dotted(path: Path) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean `x`?`` for the name closest to `name`, or nothing."""
-    close = get_close_matches(name.lower(), by_lower := {k.lower(): k for k in known}, n=1)
+    by_lower = {k.lower(): k for k in known if _SAFE_NAME.fullmatch(k)}
+    close = get_close_matches(name.lower(), by_lower, n=1)
     return f"; did you mean `{by_lower[close[0]]}`?" if close else ""
 
 

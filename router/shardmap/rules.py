@@ -78,8 +78,8 @@ def _one_dialect(
         if database in databases
     }
     if len(set(dialects.values())) > 1:
-        shown = ", ".join(f"`{name}` is {dialect}" for name, dialect in dialects.items())
-        findings.add("R115", (*path, "shards"), f"different dialects: {shown}", at=At.KEY)
+        listed = ", ".join(f"`{name}` is {dialect}" for name, dialect in dialects.items())
+        findings.add("R115", (*path, "shards"), f"different dialects: {listed}", at=At.KEY)
 
 
 def _null_shard(path: Path, keyspace: Sharded, findings: Findings) -> None:

@@ -38,7 +38,7 @@ SUPPORTED: list[tuple[Any, KeyType]] = [
     (sa.Date(), KeyType(KeyKind.DATE)),
     (sa.DateTime(), NAIVE),
     (sa.DateTime(timezone=True), KeyType(KeyKind.TIMESTAMP, zone=Zone.AWARE)),
-    (sqlite.DATETIME(), NAIVE),
+    (sqlite.DATETIME(), NAIVE),  # type: ignore[no-untyped-call]
     (mysql.DATETIME(fsp=3), KeyType(KeyKind.TIMESTAMP, zone=Zone.NAIVE, places=3)),
     (
         postgresql.TIMESTAMP(timezone=True, precision=0),

@@ -87,7 +87,7 @@ def test_values_that_are_one_key(value: object, normal: KeyValue) -> None:
 NO_KEYS = [None, True, 1.5, float("nan"), [1], object(), np.bool_(True), np.float64(5)]
 
 
-@pytest.mark.parametrize("value", NO_KEYS, ids=repr)
+@pytest.mark.parametrize("value", NO_KEYS, ids=lambda value: type(value).__name__)
 def test_values_that_are_no_keys(value: object) -> None:
     """Booleans, floats, NULL and what is no value at all are refused."""
     with pytest.raises(KeyValueError, match=r"^expected "):
@@ -242,7 +242,8 @@ def test_different_keys_have_different_forms(a: Key, b: Key) -> None:
 @given(st.lists(st.binary(max_size=4), max_size=3), st.lists(st.binary(max_size=4), max_size=3))
 def test_composite_keys_cannot_be_confused(a: list[bytes], b: list[bytes]) -> None:
     """No way of cutting the same bytes into columns gives the same form."""
-    left, right = (1, *a), (1, *b)
+    left: Key = (1, *a)
+    right: Key = (1, *b)
     assert (encode(left) == encode(right)) == (left == right)
 
 
