@@ -34,8 +34,6 @@ def identity_token_of(execution_options: Mapping[str, Any]) -> Any:
     """Return the identity token a statement is executed for, by a loader or by its user."""
     options = execution_options.get("_sa_orm_load_options")
     token = getattr(options, "_identity_token", None)
-    if token is None:
-        token = getattr(options, "_refresh_identity_token", None)
     return execution_options.get("identity_token") if token is None else token
 
 
@@ -44,6 +42,18 @@ def loaded_from(execution_options: Mapping[str, Any]) -> InstanceState[Any] | No
     options = execution_options.get("_sa_orm_load_options")
     state: InstanceState[Any] | None = getattr(options, "_lazy_loaded_from", None)
     return state
+
+
+def works_for_a_row(execution_options: Mapping[str, Any]) -> bool:
+    """Return whether a loader executes a statement for a certain row or shard."""
+    options = execution_options.get("_sa_orm_load_options")
+    if options is None:
+        return "identity_token" in execution_options
+    return (
+        options._lazy_loaded_from is not None
+        or options._identity_token is not None
+        or "identity_token" in execution_options
+    )
 
 
 def loading_parent(statement: Any) -> Mapper[Any] | None:

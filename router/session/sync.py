@@ -64,11 +64,18 @@ class RoutingSession(Session):
         RoutingError
             A key has the wrong type, or the statement leaves the session's partition.
         """
-        execution = Execution(
-            super().execute, statement, params, execution_options, bind_arguments or _NOTHING, kw
-        )
         routing = self._routing
-        return execution.unrouted() if routing is None else routing.dispatch(execution)
+        binds = bind_arguments
+        if routing is not None:
+            binds = routing.at_once(statement, params, execution_options, bind_arguments)
+            if binds is None:
+                given = bind_arguments or _NOTHING
+                return routing.dispatch(
+                    Execution(super().execute, statement, params, execution_options, given, kw)
+                )
+        return super().execute(
+            statement, params, execution_options=execution_options, bind_arguments=binds, **kw
+        )
 
     def scalar(  # type: ignore[override]
         self,

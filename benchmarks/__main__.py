@@ -1,0 +1,58 @@
+"""Measure everything and print a table: ``python -m benchmarks [--rounds N] [--write]``."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy
+
+from benchmarks.cases import cases
+from benchmarks.measure import Row, compare, import_time
+from benchmarks.models import worlds
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    """Run the benchmarks; `--write` puts the table into the documentation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40, help="rounds of each case")
+    parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name}")
+    arguments = parser.parse_args()
+    with worlds() as both:
+        rows = [compare(case, both, arguments.rounds) for case in cases(both)]
+    rows.append(import_time(max(5, arguments.rounds // 2)))
+    table = render(rows)
+    print(table)
+    if arguments.write:
+        PAGE.write_text(page(table))
+
+
+def render(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = ["| case | routed, ms | plain, ms | ratio | limit |", "|---|---|---|---|---|"]
+    for row in rows:
+        limit = f"{row.limit:.2f}" if row.limit is not None else ""
+        lines.append(
+            f"| {row.name} | {row.ours:.1f} | {row.theirs:.1f} | {row.ratio:.2f} | {limit} |"
+        )
+    return "\n".join(lines)
+
+
+def page(table: str) -> str:
+    """Return the documentation page that holds the table."""
+    versions = f"Python {platform.python_version()}, SQLAlchemy {sqlalchemy.__version__}"
+    return (
+        "# Benchmarks\n\n"
+        "What routing costs beside a plain `Session` on one database that holds all the rows.\n"
+        "Both sides run in turn in one process against one local PostgreSQL server; the ratio\n"
+        "is the median over the rounds. Milliseconds depend on the machine, ratios less so.\n"
+        f"Repeat with `make bench`. Measured with {versions}.\n\n{table}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
