@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import sessionmaker
 
-from router.engines import Engines
 from router.errors import ShardMapError
-from router.route.aim import Circumstances
-from router.route.target import Target
-from router.schema import create_all, drop_all
 from router.session.registry import RoutingScopedSession
 from router.session.sync import RoutingSession
-from router.session.wiring import Wiring
-from router.shardmap.model import ShardMap
+
+if TYPE_CHECKING:
+    from router.engines import Engines
+    from router.route.target import Target
+    from router.shardmap.model import ShardMap
 
 Metadata = MetaData | Mapping[str, MetaData] | None
 
@@ -40,6 +39,8 @@ class Router:
     """
 
     def __init__(self, shard_map: ShardMap, metadata: Metadata = None) -> None:
+        # Planning is loaded with the first router, so that importing the package stays cheap.
+        from router.session.wiring import Wiring
         from router.shardmap.check import check_metadata
 
         named = _named(metadata)
@@ -121,16 +122,20 @@ class Router:
 
     def target(self, statement: Any, params: Any = None) -> Target:
         """Return where `statement` would go, and why; nothing is executed."""
-        return self.wiring.planner.target(statement, params, Circumstances())[0]
+        return self.wiring.target(statement, params)
 
     # -- the databases ------------------------------------------------------------------------------
 
     def create_all(self) -> None:
         """Create every table in the databases where the map puts it, if it is not there."""
+        from router.schema import create_all
+
         create_all(self.wiring)
 
     def drop_all(self) -> None:
         """Drop every table from the databases where the map puts it."""
+        from router.schema import drop_all
+
         drop_all(self.wiring)
 
     def dispose(self) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from router.route.target import Destination
-
 if TYPE_CHECKING:
+    from router.route.target import Destination
     from router.session.routing import Routing
 
 

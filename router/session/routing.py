@@ -22,6 +22,7 @@ from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedT
 from router.route.rows import KeyReader, shard_of_row
 from router.route.target import Destination, Reach, Target
 from router.session.execution import Execution
+from router.session.flushing import Flushing
 from router.session.hints import OnShard, hinted_shard, near_shard
 from router.session.partition import Pins
 from router.shardmap.model import Scatter, ShardedKeyspace
@@ -338,6 +339,14 @@ class Routing:
                 what = f"{names} cannot commit together: {', '.join(unable)} cannot be prepared"
                 raise CrossShardError("R401", what)
         wrote.add(engine)
+
+    def begins_two_phase(self, engine: Any) -> bool:
+        """Return whether `engine` can be prepared and is not the only database."""
+        return len(self.wiring.engines) > 1 and can_prepare(engine)
+
+    def flushing(self) -> Flushing:
+        """Return the routing of one flush."""
+        return Flushing(self)
 
     def aiming(self, database: str) -> _Aim:
         """Return a context in which a mapper alone means `database`."""

@@ -12,11 +12,11 @@ from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.transaction import adopt
 from router.session.execution import Execution
-from router.session.flushing import Flushing
 from router.session.partition import Partition, Pin, Pins
-from router.session.routing import Routing, can_prepare
 
 if TYPE_CHECKING:
+    from router.session.flushing import Flushing
+    from router.session.routing import Routing
     from router.session.wiring import Wired
 
 _NOTHING: Mapping[str, Any] = util.EMPTY_DICT
@@ -37,7 +37,7 @@ class RoutingSession(Session):
         self._two_phase = False
         if router is None or bind is not None or kw.get("binds"):
             return
-        self._routing = Routing(self, router.wiring)
+        self._routing = router.wiring.routing(self)
         self._two_phase = router.wiring.shard_map.two_phase or bool(kw.get("twophase"))
         self.twophase = False
 
@@ -295,8 +295,7 @@ class RoutingSession(Session):
 
     def begins_two_phase(self, bind: Any) -> bool:
         """Return whether a transaction on `bind` must be able to be prepared."""
-        several = len(self._require_routing().wiring.engines) > 1
-        return self._two_phase and several and can_prepare(bind)
+        return self._two_phase and self._require_routing().begins_two_phase(bind)
 
     def _require_routing(self) -> Routing:
         if self._routing is None:
@@ -307,5 +306,5 @@ class RoutingSession(Session):
 @event.listens_for(RoutingSession, "before_flush")
 def _route_flush(session: RoutingSession, context: Any, instances: Any) -> None:
     if session._routing is not None:
-        flush_hook.adopt(context, Flushing(session._routing))
+        flush_hook.adopt(context, session._routing.flushing())
 

@@ -11,7 +11,7 @@ from sqlalchemy import inspect
 
 from router.engines import Engines
 from router.errors import RoutingError
-from router.route.aim import Locate, by_function
+from router.route.aim import Circumstances, Locate, by_function
 from router.route.binds import BindTable, ShardedTable
 from router.route.planner import Planner
 from router.route.predicates import Null
@@ -19,7 +19,8 @@ from router.shardmap.functions.protocol import NoShardError
 from router.shardmap.keys import normalise
 from router.shardmap.keytypes import KeyType, KeyValueError
 from router.shardmap.model import Keyspace, ShardedKeyspace, ShardMap
-from router.route.target import Destination
+from router.route.target import Destination, Target
+from router.session.routing import Routing
 from router.session.states import States
 
 
@@ -52,6 +53,14 @@ class Wiring:
         self.prepared: set[Any] = set()
         self._tokens: dict[type, bool] = {}
         self._entities: dict[Any, bool] = {}
+
+    def routing(self, session: Any) -> Routing:
+        """Return the routing of a new session."""
+        return Routing(session, self)
+
+    def target(self, statement: Any, params: Any) -> Target:
+        """Return where `statement` goes for a session in plain circumstances."""
+        return self.planner.target(statement, params, Circumstances())[0]
 
     def keyspace(self, name: str) -> Keyspace:
         """Return the keyspace called `name`; raise `RoutingError` if there is none."""
