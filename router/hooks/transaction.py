@@ -23,7 +23,7 @@ class RoutedTransaction(SessionTransaction):
         session: Any = self.session
         if self._parent is not None or bind in self._connections:
             return super()._connection_for_bind(bind, execution_options)
-        session.twophase = session.begins_two_phase(bind)
+        session.twophase = session._begins_two_phase(bind)
         try:
             return super()._connection_for_bind(bind, execution_options)
         finally:

@@ -80,7 +80,7 @@ class Flushing:
         found = self._connections.get(database)
         if found is None:
             self._routing.note_write(database)
-            found = self._routing.session.connection_to(database)
+            found = self._routing.session._connection_to(database)
             self._connections[database] = found
         return found
 

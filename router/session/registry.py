@@ -36,7 +36,7 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
         """Return the scope's session, made on first use; see `scoped_session`."""
         session = super().__call__(**kw)
         if kw:
-            session.share_pins(self._pins())
+            session._share_pins(self._pins())
         return session
 
     def remove(self) -> None:
@@ -51,7 +51,7 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
 
     def _create(self) -> RoutingSession:
         session = self.session_factory()
-        session.share_pins(self._pins())
+        session._share_pins(self._pins())
         return session
 
     def _entered(self) -> Pins:

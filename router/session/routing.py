@@ -322,13 +322,13 @@ class Routing:
 
     def note_write(self, database: str) -> None:
         """Remember that the transaction writes to `database`; refuse what cannot be atomic."""
-        transaction = self.session.routed_transaction()
+        transaction = self.session._routed_transaction()
         engine = self.wiring.engines[database]
         wrote: set[Engine] = transaction.wrote
         if engine in wrote:
             return
         together = wrote | {engine}
-        if self.session.is_two_phase and len(together) > 1:
+        if self.session._is_two_phase and len(together) > 1:
             unable = sorted(
                 self.wiring.engines.name_of(one) or "?"
                 for one in together

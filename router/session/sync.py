@@ -205,7 +205,7 @@ class RoutingSession(Session):
             routing.note_write(name)
         return super().connection({"bind": bind}, execution_options)
 
-    def connection_to(self, database: str) -> Connection:
+    def _connection_to(self, database: str) -> Connection:
         """Return the transaction's connection to `database`, by its name in the map."""
         return super().connection({"bind": self._require_routing().wiring.engines[database]})
 
@@ -225,7 +225,7 @@ class RoutingSession(Session):
         pin = Pin(keyspace, str(home.shard).partition("/")[2])
         return Partition(lambda: routing.pins, pin)
 
-    def share_pins(self, pins: Pins) -> None:
+    def _share_pins(self, pins: Pins) -> None:
         """Let `pins`, those of a scope, be the session's partitions."""
         if self._routing is not None:
             self._routing.pins = pins
@@ -284,16 +284,16 @@ class RoutingSession(Session):
             state.identity_token = self._routing.token_of_transient(state)
         return super()._merge(state, state_dict, **kw)
 
-    def routed_transaction(self) -> Any:
+    def _routed_transaction(self) -> Any:
         """Return the root transaction, begun if need be, which knows what was written."""
         return self.get_transaction() or self._autobegin_t()
 
     @property
-    def is_two_phase(self) -> bool:
+    def _is_two_phase(self) -> bool:
         """Whether several databases must commit together or not at all."""
         return self._two_phase
 
-    def begins_two_phase(self, bind: Any) -> bool:
+    def _begins_two_phase(self, bind: Any) -> bool:
         """Return whether a transaction on `bind` must be able to be prepared."""
         return self._two_phase and self._require_routing().begins_two_phase(bind)
 
