@@ -20,6 +20,7 @@ from router.hooks.statements import resolved
 from router.route.aim import Circumstances, outside_partition
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.rows import KeyReader, shard_of_row
+from router.route.shape import Shape
 from router.route.target import Destination, Reach, Target
 from router.session.execution import Execution
 from router.session.flushing import Flushing
@@ -30,6 +31,8 @@ from router.shardmap.model import Scatter, ShardedKeyspace
 if TYPE_CHECKING:
     from router.session.sync import RoutingSession
     from router.session.wiring import Wiring
+
+Plan = tuple[Target, Shape]
 
 _READS = (Select, CompoundSelect)
 
@@ -57,32 +60,39 @@ class Routing:
 
     # -- statements -----------------------------------------------------------------------------
 
-    def at_once(
+    def plain_plan(
         self, statement: Any, params: Any, options: Mapping[str, Any], arguments: Any
-    ) -> Mapping[str, Any] | None:
-        """Return the bind arguments of a SELECT on one shard in plain circumstances, or None.
+    ) -> Plan | None:
+        """Return the plan of a SELECT in plain circumstances, None in any others.
 
-        The shortest way for the most frequent statement; `dispatch` knows all the others.
+        With `at_once` the shortest way for the most frequent statement; `dispatch` knows
+        all the others.
         """
         if type(statement) is not Select or arguments or self.pins or statement._with_options:
             return None
         if options and works_for_a_row(options):
             return None
-        target, shape = self.wiring.planner.target(statement, params, self._plain)
+        return self.wiring.planner.target(statement, params, self._plain)
+
+    def at_once(self, plan: Plan) -> Mapping[str, Any] | None:
+        """Return the bind arguments of a plan for one database, None for any other."""
+        target, shape = plan
         if target.reach is not Reach.ONE or shape.tokens:
             return None
         destination = target.destinations[0]
         self._last[:] = (destination.database,)
         return self._binds.get(destination) or self.binds_of(destination)
 
-    def dispatch(self, execution: Execution) -> Any:
+    def dispatch(self, execution: Execution, plan: Plan | None = None) -> Any:
         """Route an execution and let SQLAlchemy's session make it."""
         statement, arguments = execution.statement, execution.arguments
         if arguments and arguments.get("bind") is not None and "shard" not in arguments:
             self.refuse_outside("an explicit bind")
             return execution.unrouted()
-        around = self.circumstances(statement, execution.options, arguments)
-        target, shape = self.wiring.planner.target(statement, execution.params, around)
+        if plan is None:
+            around = self.circumstances(statement, execution.options, arguments)
+            plan = self.wiring.planner.target(statement, execution.params, around)
+        target, shape = plan
         tokens = shape.tokens and is_orm(statement)
         if tokens:
             self.tell_shards_apart()

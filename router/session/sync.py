@@ -67,11 +67,13 @@ class RoutingSession(Session):
         routing = self._routing
         binds = bind_arguments
         if routing is not None:
-            binds = routing.at_once(statement, params, execution_options, bind_arguments)
+            plan = routing.plain_plan(statement, params, execution_options, bind_arguments)
+            binds = plan and routing.at_once(plan)
             if binds is None:
                 given = bind_arguments or _NOTHING
                 return routing.dispatch(
-                    Execution(super().execute, statement, params, execution_options, given, kw)
+                    Execution(super().execute, statement, params, execution_options, given, kw),
+                    plan,
                 )
         return super().execute(
             statement, params, execution_options=execution_options, bind_arguments=binds, **kw
