@@ -43,105 +43,108 @@ class RoutingSession(Session):
 
     # -- statements -------------------------------------------------------------------------------
 
-    def execute(  # type: ignore[override]
-        self,
-        statement: Any,
-        params: Any = None,
-        *,
-        execution_options: Any = _NOTHING,
-        bind_arguments: Any = None,
-        **kw: Any,
-    ) -> Any:
-        """Execute `statement` where it belongs; see `Session.execute`.
+    # Hidden from type checkers, so that they see the precise signatures of `Session`.
+    if not TYPE_CHECKING:
 
-        ``bind_arguments`` may say where: ``shard="shop/s0"``, or ``keyspace="shop"`` with
-        ``shard_key=7``.
+        def execute(
+            self,
+            statement: Any,
+            params: Any = None,
+            *,
+            execution_options: Any = _NOTHING,
+            bind_arguments: Any = None,
+            **kw: Any,
+        ) -> Any:
+            """Execute `statement` where it belongs; see `Session.execute`.
 
-        Raises
-        ------
-        CrossShardError
-            The statement spans shards and could be inexact there.
-        RoutingError
-            A key has the wrong type, or the statement leaves the session's partition.
-        """
-        routing = self._routing
-        binds = bind_arguments
-        if routing is not None:
-            plan = routing.plain_plan(statement, params, execution_options, bind_arguments)
-            binds = plan and routing.at_once(plan)
-            if binds is None:
-                given = bind_arguments or _NOTHING
-                return routing.dispatch(
-                    Execution(super().execute, statement, params, execution_options, given, kw),
-                    plan,
-                )
-        return super().execute(
-            statement, params, execution_options=execution_options, bind_arguments=binds, **kw
-        )
+            ``bind_arguments`` may say where: ``shard="shop/s0"``, or ``keyspace="shop"`` with
+            ``shard_key=7``.
 
-    def scalar(  # type: ignore[override]
-        self,
-        statement: Any,
-        params: Any = None,
-        *,
-        execution_options: Any = _NOTHING,
-        bind_arguments: Any = None,
-        **kw: Any,
-    ) -> Any:
-        """Execute `statement` and return its first column's first value; see `execute`."""
-        return self.execute(
-            statement,
-            params,
-            execution_options=execution_options,
-            bind_arguments=bind_arguments,
-            **kw,
-        ).scalar()
+            Raises
+            ------
+            CrossShardError
+                The statement spans shards and could be inexact there.
+            RoutingError
+                A key has the wrong type, or the statement leaves the session's partition.
+            """
+            routing = self._routing
+            binds = bind_arguments
+            if routing is not None:
+                plan = routing.plain_plan(statement, params, execution_options, bind_arguments)
+                binds = plan and routing.at_once(plan)
+                if binds is None:
+                    given = bind_arguments or _NOTHING
+                    return routing.dispatch(
+                        Execution(super().execute, statement, params, execution_options, given, kw),
+                        plan,
+                    )
+            return super().execute(
+                statement, params, execution_options=execution_options, bind_arguments=binds, **kw
+            )
 
-    def scalars(  # type: ignore[override]
-        self,
-        statement: Any,
-        params: Any = None,
-        *,
-        execution_options: Any = _NOTHING,
-        bind_arguments: Any = None,
-        **kw: Any,
-    ) -> Any:
-        """Execute `statement` and return its first column; see `execute`."""
-        return self.execute(
-            statement,
-            params,
-            execution_options=execution_options,
-            bind_arguments=bind_arguments,
-            **kw,
-        ).scalars()
+        def scalar(
+            self,
+            statement: Any,
+            params: Any = None,
+            *,
+            execution_options: Any = _NOTHING,
+            bind_arguments: Any = None,
+            **kw: Any,
+        ) -> Any:
+            """Execute `statement` and return its first column's first value; see `execute`."""
+            return self.execute(
+                statement,
+                params,
+                execution_options=execution_options,
+                bind_arguments=bind_arguments,
+                **kw,
+            ).scalar()
 
-    def get(self, entity: Any, ident: Any, **kw: Any) -> Any:  # type: ignore[override]
-        """Return the object with the primary key `ident`, or None; see `Session.get`.
+        def scalars(
+            self,
+            statement: Any,
+            params: Any = None,
+            *,
+            execution_options: Any = _NOTHING,
+            bind_arguments: Any = None,
+            **kw: Any,
+        ) -> Any:
+            """Execute `statement` and return its first column; see `execute`."""
+            return self.execute(
+                statement,
+                params,
+                execution_options=execution_options,
+                bind_arguments=bind_arguments,
+                **kw,
+            ).scalars()
 
-        Where the primary key does not contain the shard key and nothing names the shard,
-        every shard is asked.
+        def get(self, entity: Any, ident: Any, **kw: Any) -> Any:
+            """Return the object with the primary key `ident`, or None; see `Session.get`.
 
-        Raises
-        ------
-        CrossShardError
-            Rows with this primary key are on several shards.
-        """
-        routing = self._routing
-        if routing is None or not routing.tells_apart(entity):
-            return super().get(entity, ident, **kw)
-        if kw.get("identity_token") is not None:
-            routing.tell_shards_apart()
-            return super().get(entity, ident, **kw)
-        mapper: Any = inspect(entity)
-        found = [
-            one
-            for shard in routing.shards_to_ask(mapper, kw)
-            if (one := self._get_on(shard, entity, ident, kw)) is not None
-        ]
-        if len(found) > 1:
-            what = f"{mapper.class_.__name__} {ident!r} is on {len(found)} shards"
-            raise CrossShardError("R306", what)
-        return found[0] if found else None
+            Where the primary key does not contain the shard key and nothing names the shard,
+            every shard is asked.
+
+            Raises
+            ------
+            CrossShardError
+                Rows with this primary key are on several shards.
+            """
+            routing = self._routing
+            if routing is None or not routing.tells_apart(entity):
+                return super().get(entity, ident, **kw)
+            if kw.get("identity_token") is not None:
+                routing.tell_shards_apart()
+                return super().get(entity, ident, **kw)
+            mapper: Any = inspect(entity)
+            found = [
+                one
+                for shard in routing.shards_to_ask(mapper, kw)
+                if (one := self._get_on(shard, entity, ident, kw)) is not None
+            ]
+            if len(found) > 1:
+                what = f"{mapper.class_.__name__} {ident!r} is on {len(found)} shards"
+                raise CrossShardError("R306", what)
+            return found[0] if found else None
 
     def _get_on(self, shard: str, entity: Any, ident: Any, kw: Mapping[str, Any]) -> Any:
         self._require_routing().tell_shards_apart()
@@ -149,16 +152,9 @@ class RoutingSession(Session):
         options = {**kw, "bind_arguments": arguments, "identity_token": shard}
         return super().get(entity, ident, **options)
 
-    def get_one(self, entity: Any, ident: Any, **kw: Any) -> Any:  # type: ignore[override]
-        """Return the object with the primary key `ident`; see `get` and `Session.get_one`."""
-        if self._routing is None or kw.get("identity_token") is not None:
-            return super().get_one(entity, ident, **kw)
-        found = self.get(entity, ident, **kw)
-        return super().get_one(entity, ident, **kw) if found is None else found
-
     # -- binds --------------------------------------------------------------------------------------
 
-    def get_bind(  # type: ignore[override]
+    def get_bind(
         self,
         mapper: Any = None,
         *,
@@ -191,9 +187,7 @@ class RoutingSession(Session):
             return routing.engine_for(mapper, clause, given)
         return routing.engine_for_nothing()
 
-    def connection(
-        self, bind_arguments: Any = None, execution_options: Any = None
-    ) -> Connection:
+    def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
         """Return the transaction's connection to the database that `bind_arguments` name."""
         routing = self._routing
         if routing is None:
@@ -234,17 +228,23 @@ class RoutingSession(Session):
 
     # -- bulk operations --------------------------------------------------------------------------------
 
-    def bulk_insert_mappings(self, mapper: Any, mappings: Iterable[Any], *a: Any, **kw: Any) -> None:
+    def bulk_insert_mappings(
+        self, mapper: Any, mappings: Iterable[Any], *a: Any, **kw: Any
+    ) -> None:
         """Insert rows that all belong to one database; see `Session.bulk_insert_mappings`."""
         rows = list(mappings)
-        self._bulk(mapper, rows, lambda: super(RoutingSession, self).bulk_insert_mappings(
-            mapper, rows, *a, **kw))
+        self._bulk(
+            mapper,
+            rows,
+            lambda: super(RoutingSession, self).bulk_insert_mappings(mapper, rows, *a, **kw),
+        )
 
     def bulk_update_mappings(self, mapper: Any, mappings: Iterable[Any]) -> None:
         """Update rows that all belong to one database; see `Session.bulk_update_mappings`."""
         rows = list(mappings)
-        self._bulk(mapper, rows, lambda: super(RoutingSession, self).bulk_update_mappings(
-            mapper, rows))
+        self._bulk(
+            mapper, rows, lambda: super(RoutingSession, self).bulk_update_mappings(mapper, rows)
+        )
 
     def bulk_save_objects(self, objects: Iterable[Any], *a: Any, **kw: Any) -> None:
         """Save objects that all belong to one database; see `Session.bulk_save_objects`."""
@@ -256,7 +256,9 @@ class RoutingSession(Session):
             save(given, *a, **kw)
             return
         if len(mappers) > 1:
-            homes = {self._routing.bulk_home(inspect(one).mapper, [inspect(one).dict]) for one in given}
+            homes = {
+                self._routing.bulk_home(inspect(one).mapper, [inspect(one).dict]) for one in given
+            }
         else:
             homes = {self._routing.bulk_home(mappers.pop(), rows)}
         if len(homes) > 1:
@@ -309,4 +311,3 @@ class RoutingSession(Session):
 def _route_flush(session: RoutingSession, context: Any, instances: Any) -> None:
     if session._routing is not None:
         flush_hook.adopt(context, session._routing.flushing())
-
