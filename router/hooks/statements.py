@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, CompoundSelect, Select, Table
+from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql import visitors
+from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.lambdas import LambdaElement
 from sqlalchemy.util import LRUCache
 
@@ -20,6 +23,15 @@ from sqlalchemy.util import LRUCache
 def resolved(statement: Any) -> Any:
     """Return the statement that a lambda statement stands for, or `statement` itself."""
     return statement._resolved if isinstance(statement, LambdaElement) else statement
+
+
+def is_opaque(statement: Any) -> bool:
+    """Return whether the tables of `statement` cannot be seen: text, DDL and the like."""
+    statement = resolved(statement)
+    if isinstance(statement, FromStatement):
+        statement = statement.element
+    seen = (Select, CompoundSelect, UpdateBase, FunctionElement)
+    return statement is not None and not isinstance(statement, seen)
 
 
 def cache_key(statement: Any) -> tuple[Any, list[BindParameter[Any]]]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import CompoundSelect, Delete, Insert, Select, Update
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm.query import FromStatement
+from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 

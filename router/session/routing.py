@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import CompoundSelect, Engine, Select, Table, inspect
 from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.query import FromStatement
 
 from router.errors import CrossShardError, RoutingError
 from router.execute.copies import write_copies
 from router.execute.fanout import fan_out
 from router.hooks.identity import tell_shards_apart
 from router.hooks.mappers import is_orm, works_for_a_row
-from router.hooks.statements import resolved
+from router.hooks.statements import is_opaque, resolved
 from router.route.aim import Circumstances, outside_partition
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.rows import KeyReader, shard_of_row
@@ -161,12 +160,12 @@ class Routing:
         shard = hinted_shard(statement)
         if shard is not None:
             return self.wiring.destination(shard)
-        if isinstance(statement, _READS):
+        if isinstance(statement, _READS) or not is_opaque(statement):
             return None
-        if statement is None or isinstance(resolved(statement), (*_READS, FromStatement)) or hasattr(statement, "table"):
-            return None
-        pinned = self.pins.shards()
-        for keyspace, name in pinned.items():
+        if "mapper" in arguments or "clause" in arguments:
+            engine = self.engine_for(arguments.get("mapper"), arguments.get("clause"), {})
+            return Destination(self.wiring.engines.name_of(engine) or "")
+        for keyspace, name in self.pins.shards().items():
             return self.wiring.destination(f"{keyspace}/{name}")
         return self.wiring.only_database
 

@@ -31,7 +31,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "merge": (*DECIDING, "execute"),
     # What users hold in their hands.
     "session": (*DECIDING, *DOING),
-    "router": (*DECIDING, *DOING, "session"),
+    "schema": (*DECIDING, *DOING, "session"),
+    "check": (*DECIDING, *DOING, "session", "schema"),
+    "router": (*DECIDING, *DOING, "session", "schema", "check"),
     "router.__init__": (*FOUNDATION, "shardmap", "route", "session", "router"),
     # What stands beside.
     "testing": (*FOUNDATION, "shardmap"),
