@@ -102,12 +102,12 @@ def _engine(database: Database) -> Engine:
         if context.connection is None and isinstance(
             context.sqlalchemy_exception, (sa_exc.OperationalError, sa_exc.InterfaceError)
         ):
-            raise unavailable(database, context.original_exception)
+            raise unavailable(database, context.original_exception)  # type: ignore[arg-type]
 
     return engine
 
 
-def unavailable(database: Database, cause: BaseException) -> ShardUnavailableError:
+def unavailable(database: Database, cause: Exception) -> ShardUnavailableError:
     """Return the error for a database that cannot be reached, without its password."""
     url = database.url
     what = f"database {database.name} at {url.host or url.database}"

@@ -68,7 +68,7 @@ def _restore(cls: type[RouterError], state: dict[str, Any]) -> RouterError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a shard map: an id, what, where (``file:line:column``), how to fix it."""
+    """One thing wrong with a shard map: id, what, where (``file:line:column``), how to fix it."""
 
     id: str
     what: str
@@ -111,7 +111,7 @@ class CrossShardError(RouterError):
 class ShardUnavailableError(RouterError, sa_exc.OperationalError):
     """A database cannot be reached; `database` is its name in the map."""
 
-    def __init__(self, database: str, what: str, orig: BaseException, *, where: str = "") -> None:
+    def __init__(self, database: str, what: str, orig: Exception, *, where: str = "") -> None:
         self.database = database
         # Attributes that handlers of SQLAlchemy's own OperationalError look at.
         self.orig = orig

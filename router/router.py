@@ -84,7 +84,7 @@ class Router:
 
         return cls(load_dict(data, environ=os.environ if environ is None else environ), metadata)
 
-    # -- sessions ---------------------------------------------------------------------------------
+    # -- sessions --------------------------------------------------------------------------
 
     def sessionmaker(self, **kw: Any) -> sessionmaker[RoutingSession]:
         """Return a `sessionmaker` of sessions that route; takes every argument of it."""
@@ -100,7 +100,7 @@ class Router:
         """
         return RoutingScopedSession(self.sessionmaker(**kw), scopefunc)
 
-    # -- places -----------------------------------------------------------------------------------
+    # -- places ----------------------------------------------------------------------------
 
     @property
     def engines(self) -> Engines:
@@ -124,7 +124,7 @@ class Router:
         """Return where `statement` would go, and why; nothing is executed."""
         return self.wiring.target(statement, params)
 
-    # -- the databases ------------------------------------------------------------------------------
+    # -- the databases ---------------------------------------------------------------------
 
     def create_all(self) -> None:
         """Create every table in the databases where the map puts it, if it is not there."""

@@ -52,8 +52,11 @@ def _reachable(metadata: MetaData, tables: list[Table]) -> tuple[MetaData, list[
     copy = MetaData()
     copies = [table.to_metadata(copy) for table in tables]
     for table, original in zip(copies, tables, strict=True):
-        gone = {key.name or tuple(key.column_keys) for key in original.foreign_key_constraints
-                if _leaves(key, tables)}
+        gone = {
+            key.name or tuple(key.column_keys)
+            for key in original.foreign_key_constraints
+            if _leaves(key, tables)
+        }
         for key in table.foreign_key_constraints:
             if (key.name or tuple(key.column_keys)) in gone:
                 _remove(table, key)

@@ -67,7 +67,7 @@ def _is_generated(column: Column[Any]) -> bool:
         return True
     if column.server_default is not None or column.identity is not None:
         return True
-    return column.table is not None and column is column.table.autoincrement_column
+    return column is getattr(column.table, "autoincrement_column", None)
 
 
 def copy_row(
@@ -96,7 +96,7 @@ def _values(table: Table, key: Any, source: Any) -> dict[str, Any]:
 
 
 def _apply(table: Table, values: dict[str, Any] | None, old: Any, connection: Any) -> None:
-    if old is None:
+    if old is None and values is not None:
         connection.execute(table.insert().values(values))
         return
     where = _criteria(table, old)

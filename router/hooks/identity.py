@@ -15,7 +15,9 @@ from typing import Any
 
 from sqlalchemy.orm import identity
 
-_Base: Any = getattr(identity, "_WeakInstanceDict", None) or identity.WeakInstanceDict
+_Base: Any = getattr(identity, "_WeakInstanceDict", None) or getattr(  # noqa: B009
+    identity, "WeakInstanceDict"
+)
 
 NeedsToken = Callable[[type], bool]
 """Returns whether rows of a mapped base class are told apart by their shard."""
@@ -38,9 +40,11 @@ class ShardIdentityMap(_Base):  # type: ignore[misc]
         return super().__getitem__(self._plain(key))
 
     def get(self, key: Any, default: Any = None) -> Any:
+        """Return the object of `key`, or `default`."""
         return super().get(self._plain(key), default)
 
     def fast_get_state(self, key: Any) -> Any:
+        """Return the state of `key`, or None."""
         return super().fast_get_state(self._plain(key))
 
     def _add_unpresent(self, state: Any, key: Any) -> None:

@@ -74,7 +74,7 @@ def plain_table(table: Any) -> Table:
     found = table.table if not isinstance(table, Table) and hasattr(table, "table") else table
     columns = getattr(found, "c", None)
     owner = next(iter(columns)).table if columns else found
-    return owner if type(owner) is Table else found  # type: ignore[no-any-return]
+    return owner if type(owner) is Table else found
 
 
 def attribute_names(mapper: Any, column: Column[Any]) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class _Watcher:
 
 
 @cache
-def _watching(compiler: type) -> type:
+def _watching(compiler: Any) -> Any:
     return type(f"Watching{compiler.__name__}", (_Watcher, compiler), {})
 
 
@@ -130,7 +130,8 @@ def trace(
 
 
 def _trace(statement: ClauseElement, dialect: Dialect, column_keys: list[str] | None) -> Trace:
-    compiler = _watching(dialect.statement_compiler)
+    kind: Any = dialect.statement_compiler
+    compiler = _watching(kind)
     watcher = compiler.__new__(compiler)
     watcher.trace = result = Trace()
     watcher._selects = []

@@ -43,7 +43,7 @@ class RoutedTransaction(SessionTransaction):
         try:
             for transaction in writers:
                 transaction.prepare()
-        except:
+        except:  # noqa: E722 -- whatever it is, it is raised again
             with util.safe_reraise(), self._expect_state(SessionTransactionState.CLOSED):
                 self.rollback()
 
@@ -56,9 +56,10 @@ class RoutedTransaction(SessionTransaction):
         return list(found.values())
 
 
-def adopt(transaction: Any) -> Any:
+def adopt(begun: SessionTransaction) -> SessionTransaction:
     """Turn a fresh root transaction into one that routes."""
-    if type(transaction) is SessionTransaction:
+    if type(begun) is SessionTransaction:
+        transaction: Any = begun
         transaction.__class__ = RoutedTransaction
         transaction.wrote = set()
-    return transaction
+    return begun

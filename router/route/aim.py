@@ -10,7 +10,7 @@ from typing import Any
 
 from router.errors import RoutingError
 from router.route.predicates import Box, Equals, Interval, Null, Read, Reader, possible, scalar
-from router.route.shape import Constraint, Shape
+from router.route.shape import Constraint, Lone, Shape
 from router.route.target import Destination, Narrowing, Reach, Refusal, Target
 from router.shardmap.functions.protocol import Key, NoShardError, OrderedFunction
 from router.shardmap.keytypes import KeyValueError
@@ -32,10 +32,10 @@ def by_function(keyspace: ShardedKeyspace, key: Key) -> str:
 class Circumstances:
     """What a statement meets besides its own text.
 
-    `hint` is where the caller says that the statement goes.  `pinned` maps the keyspace of the session's partition to its only shard: what leaves it
-    is refused.  `near` maps a keyspace to the shard that a loader works for: it is used
-    where no key is known.  `preferred` are databases already in use, from which a
-    reference table is read first.
+    `hint` is where the caller says that the statement goes.  `pinned` maps the keyspace of
+    the session's partition to its only shard: what leaves it is refused.  `near` maps a
+    keyspace to the shard that a loader works for: it is used where no key is known.
+    `preferred` are databases already in use, from which a reference table is read first.
     """
 
     locate: Locate = by_function
@@ -62,6 +62,10 @@ def outside_partition(what: str, pinned: Mapping[str, str]) -> RoutingError:
 
 def aim(shape: Shape, read: Read, shard_map: ShardMap, around: Circumstances) -> Target:
     """Return where the statement goes with these parameters."""
+    if shape.lone is not None and around.hint is None and not around.pinned:
+        target = _alone(shape.lone, read, around)
+        if target is not None:
+            return target
     if around.hint is not None:
         return _hinted(shape, around.hint, around)
     if shape.refusal is not None:
@@ -76,6 +80,17 @@ def aim(shape: Shape, read: Read, shard_map: ShardMap, around: Circumstances) ->
     shards = [_shards_of(one, read, around) for one in shape.constraints]
     target = _single(shape, shards, around)
     return target if target is not None else _several(shape, read, shard_map, around)
+
+
+def _alone(lone: Lone, read: Read, around: Circumstances) -> Target | None:
+    value = read(lone.value)
+    if value is None:
+        return None
+    try:
+        shard = around.locate(lone.keyspace, (lone.normalise(value),))
+    except (KeyValueError, NoShardError):
+        return None
+    return lone.targets[shard]
 
 
 def _hinted(shape: Shape, hint: Destination, around: Circumstances) -> Target:
@@ -113,7 +128,9 @@ def normalise(constraint: Constraint, position: int, value: Any) -> Any:
     try:
         return constraint.types[position].normalise(value)
     except KeyValueError as error:
-        raise wrong_key(constraint.keyspace, constraint.tables, constraint.key, position, error) from error
+        raise wrong_key(
+            constraint.keyspace, constraint.tables, constraint.key, position, error
+        ) from error
 
 
 def wrong_key(
@@ -154,9 +171,7 @@ def locate_key(keyspace: ShardedKeyspace, key: tuple[Any, ...], locate: Locate) 
         return None
 
 
-def _shards_of_box(
-    box: Box, keyspace: ShardedKeyspace, around: Circumstances
-) -> frozenset[str]:
+def _shards_of_box(box: Box, keyspace: ShardedKeyspace, around: Circumstances) -> frozenset[str]:
     only = box[0] if len(box) == 1 else None
     if isinstance(only, Interval) and isinstance(keyspace.function, OrderedFunction):
         between = keyspace.function.shards_between(only.low, only.high)
@@ -167,9 +182,7 @@ def _shards_of_box(
         return _unknown(keyspace, around)
     keys = itertools.product(*(domain for domain in box if isinstance(domain, frozenset)))
     found = (locate_key(keyspace, key, around.locate) for key in keys)
-    return around.check(
-        keyspace, frozenset(shard for shard in found if shard is not None)
-    )
+    return around.check(keyspace, frozenset(shard for shard in found if shard is not None))
 
 
 def _unknown(keyspace: ShardedKeyspace, around: Circumstances) -> frozenset[str]:
@@ -186,7 +199,7 @@ def _without_shards(shape: Shape, around: Circumstances) -> Target:
         return _refused("R303", f"the statement uses {_names(shape)}, which live apart")
     if databases:
         return _on_database(shape, databases.pop(), ("every table lives in one database",))
-    copies = [name for name in _copies(shape) or ()]
+    copies = _copies(shape) or []
     if not copies:
         return _refused("R303", f"no database holds copies of all of {_names(shape)}")
     chosen = next((name for name in around.preferred if name in copies), copies[0])
@@ -208,9 +221,7 @@ def _copies(shape: Shape) -> list[str] | None:
     return [name for name in first if all(name in other for other in others)]
 
 
-def _single(
-    shape: Shape, shards: list[frozenset[str]], around: Circumstances
-) -> Target | None:
+def _single(shape: Shape, shards: list[frozenset[str]], around: Circumstances) -> Target | None:
     """Return the one database that holds every row that matters, if there is one."""
     if any(len(found) > 1 for found in shards):
         return None
@@ -255,7 +266,9 @@ def _several(shape: Shape, read: Read, shard_map: ShardMap, around: Circumstance
     every = len(wanted) == len(keyspace.shards)
     policy = around.scatter or keyspace.scatter or shard_map.scatter
     if every and policy is Scatter.DENY:
-        what = f"{_names(shape)}: no shard key is given, and keyspace {keyspace.name} denies scatter"
+        what = (
+            f"{_names(shape)}: no shard key is given, and keyspace {keyspace.name} denies scatter"
+        )
         return _refused("R309", what)
     shards = [shard for shard in keyspace.shards if shard in wanted]
     destinations = tuple(Destination(keyspace.shards[s], keyspace.shard_id(s)) for s in shards)
@@ -299,4 +312,3 @@ def _names(shape: Shape) -> str:
     tables += [reference.table.fullname for reference in shape.references]
     tables += [f"tables of {keyspace.name}" for keyspace in shape.unsharded]
     return " and ".join(dict.fromkeys(tables))
-

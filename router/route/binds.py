@@ -87,8 +87,9 @@ class BindTable:
     def of_mapper(self, mapper: Mapper[Any]) -> Binding:
         """Return the binding of the table that identifies the rows of `mapper`."""
         table = mapper.local_table
-        while not isinstance(table, Table) and mapper.inherits is not None:
-            mapper, table = mapper.inherits, mapper.inherits.local_table
+        parent = mapper.inherits
+        while not isinstance(table, Table) and parent is not None:
+            table, parent = parent.local_table, parent.inherits
         if not isinstance(table, Table):
             tables = [one for one in mapper.tables if isinstance(one, Table)]
             if not tables:
@@ -131,7 +132,9 @@ class BindTable:
             if mapper.local_table is table and (name := self._of_class(mapper.class_))
         }
         if len(found) > 1:
-            what = f"the mappers of table {table.fullname} are bound to {' and '.join(sorted(found))}"
+            what = (
+                f"the mappers of table {table.fullname} are bound to {' and '.join(sorted(found))}"
+            )
             raise RoutingError("R209", what, where=self.shard_map.source)
         return found.pop() if found else None
 

@@ -171,9 +171,7 @@ class Facts:
         else:
             self._subqueries(element, region, env)
 
-    def _occurs(
-        self, table: Table, element: FromClause, region: Region, env: Environment
-    ) -> None:
+    def _occurs(self, table: Table, element: FromClause, region: Region, env: Environment) -> None:
         found = Occurrence(len(self.occurrences), table, element, region)
         self.occurrences.append(found)
         env.tables[element] = found
@@ -294,7 +292,7 @@ class Facts:
         if occurrence is None:
             return None
         bases = column.base_columns
-        name = next(iter(bases)).name if len(bases) == 1 else column.name  # type: ignore[attr-defined]
+        name = next(iter(bases)).name if len(bases) == 1 else column.name
         return ColumnRef(occurrence.number, name)
 
 
@@ -328,7 +326,9 @@ def _outside_where(scope: Scope) -> Iterator[Any]:
     yield from select._having_criteria
     yield from select._group_by_clauses
     yield from select._order_by_clauses
-    yield from (clause for clause in (select._limit_clause, select._offset_clause) if clause is not None)
+    yield from (
+        clause for clause in (select._limit_clause, select._offset_clause) if clause is not None
+    )
     if select._distinct_on:
         yield from select._distinct_on
 

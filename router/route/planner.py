@@ -103,18 +103,14 @@ class Planner:
 
     # -- UPDATE and DELETE --------------------------------------------------------------------
 
-    def _update(
-        self, statement: Any, params: Any, around: Circumstances
-    ) -> tuple[Target, Shape]:
+    def _update(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         many = isinstance(params, (list, tuple))
         if many and isinstance(statement, Update) and not statement._where_criteria:
             return self._bulk_update(statement, params, around)
         rows = params if many else [params]
         names = sorted({name for row in rows if row for name in row})
         shape, binds = self._write_shape(statement, names)
-        targets = [
-            aim(shape, _reader(binds, row), self.binds.shard_map, around) for row in rows
-        ]
+        targets = [aim(shape, _reader(binds, row), self.binds.shard_map, around) for row in rows]
         return _one_target(targets), shape
 
     def _write_shape(
@@ -134,7 +130,7 @@ class Planner:
     ) -> Shape:
         table = plain_table(statement.table)
         bound = {bind.key for bind in binds}
-        values = [row for row in given_values(statement)] if isinstance(statement, Update) else []
+        values = list(given_values(statement)) if isinstance(statement, Update) else []
         changed = [name for row in values for name in row]
         changed += [name for name in names if name not in bound]
         refusal = self._changes_key(statement, table, changed)
@@ -204,9 +200,7 @@ class Planner:
             target = self._one_table(binding, around)
         return _agreeing(target, around.hint, binding), Shape()
 
-    def _reads_tables(
-        self, statement: Any, binding: Any, expressions: list[Any]
-    ) -> Refusal | None:
+    def _reads_tables(self, statement: Any, binding: Any, expressions: list[Any]) -> Refusal | None:
         table = binding.table.fullname
         if isinstance(binding, ReferenceTable):
             return Refusal("R308", f"a value for reference table {table} is an SQL expression")
@@ -222,7 +216,7 @@ class Planner:
     def _insert_select(
         self, statement: Insert, binding: Any, chosen: Any, params: Any, around: Circumstances
     ) -> tuple[Target, Shape]:
-        select, names = chosen
+        select, _ = chosen
         table = binding.table.fullname
         if not isinstance(binding, UnshardedTable):
             what = f"INSERT ... SELECT into {table}: the rows' shards are not known beforehand"
@@ -296,4 +290,3 @@ def _one_target(targets: Sequence[Target]) -> Target:
         }:
             return Target(Reach.REFUSED, refusal=_ALONE)
     return first
-

@@ -107,5 +107,3 @@ class Classes:
                 yield other
         if root != column and root not in self._parents:
             yield root
-
-

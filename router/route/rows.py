@@ -134,7 +134,8 @@ def shard_of_row(key: tuple[Any, ...], binding: ShardedTable, locate: Any) -> st
     where = keyspace.table_where.get(binding.table.fullname, keyspace.where)
     if NullKey.NULL in key:
         if keyspace.null_shard is None:
-            what = f"a row of {binding.table.fullname} has a NULL shard key {' and '.join(binding.key)}"
+            key_names = " and ".join(binding.key)
+            what = f"a row of {binding.table.fullname} has a NULL shard key {key_names}"
             raise RoutingError("R205", what, where=where)
         return keyspace.null_shard
     try:

@@ -7,7 +7,7 @@ shard keys, and whether it may run on several shards; `router.route.aim` adds th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from router.route.binds import BindTable, ReferenceTable, ShardedTable, UnshardedTable
@@ -15,15 +15,20 @@ from router.route.facts import Facts
 from router.route.predicates import (
     ANYTHING,
     AllOf,
+    AnyOf,
     Compare,
+    Equals,
     OneOf,
     Predicate,
+    Value,
     conjunction,
+    disjunction,
     substitute,
 )
 from router.route.regions import ColumnRef, Occurrence
-from router.route.target import Refusal
+from router.route.target import Destination, Reach, Refusal, Target
 from router.route.transparency import AGGREGATES, ROW_FUNCTIONS, whole_set_reason
+from router.shardmap.functions.protocol import KeyValue
 from router.shardmap.keytypes import KeyKind, KeyType
 from router.shardmap.model import ShardedKeyspace, UnshardedKeyspace
 
@@ -39,6 +44,19 @@ class Constraint:
     key: tuple[str, ...]
     predicate: Predicate
     tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lone:
+    """The most frequent shape: one column equals one value, and nothing else matters.
+
+    `targets` maps each shard to the finished target.
+    """
+
+    keyspace: ShardedKeyspace
+    value: Value
+    normalise: Callable[[object], KeyValue]
+    targets: Mapping[str, Target]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +76,12 @@ class Shape:
     narrow: OneOf | None = None
     tokens: bool = False
     copies: bool = False
+    lone: Lone | None = None
 
     def alone_for(self, refusal: Refusal) -> Shape:
         """Return this shape for a single shard only, refused with `refusal` elsewhere."""
-        return replace(self, alone=refusal if self.constraints else None, anchor=None, narrow=None)
+        alone = refusal if self.constraints else None
+        return replace(self, alone=alone, anchor=None, narrow=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +102,16 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
         return Shape(refusal=refusal)
     bound = [(one, binds.of_table(one.table)) for one in facts.occurrences]
     sharded = [_Sharded(one, bind) for one, bind in bound if isinstance(bind, ShardedTable)]
-    unsharded = {bind.keyspace.name: bind.keyspace for _, bind in bound if isinstance(bind, UnshardedTable)}
+    unsharded = {
+        bind.keyspace.name: bind.keyspace for _, bind in bound if isinstance(bind, UnshardedTable)
+    }
     references = {bind: None for _, bind in bound if isinstance(bind, ReferenceTable)}
     certain = list(facts.root.certain())
     anchors = [one for one in sharded if one.occurrence.region in certain]
     alone = _must_be_alone(facts, sharded, anchors) if sharded else None
-    anchor = _constraint(anchors[0], facts) if anchors and alone is None else None
-    return Shape(
-        constraints=_constraints(sharded, facts),
+    anchor = _constraint(anchors[0]) if anchors and alone is None else None
+    shape = Shape(
+        constraints=_constraints(sharded),
         unsharded=tuple(unsharded.values()),
         references=tuple(references),
         alone=alone,
@@ -97,6 +119,24 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
         narrow=_narrow(anchor, facts) if anchor is not None else None,
         tokens=any(not one.binding.identified for one in sharded),
     )
+    return replace(shape, lone=_lone(shape))
+
+
+def _lone(shape: Shape) -> Lone | None:
+    if len(shape.constraints) != 1 or shape.unsharded:
+        return None
+    only = shape.constraints[0]
+    keyspace = only.keyspace
+    if not isinstance(only.predicate, Equals) or len(only.types) != 1:
+        return None
+    if not all(set(keyspace.shards.values()) <= set(one.databases) for one in shape.references):
+        return None
+    reason = f"{', '.join(only.tables)}: {only.key[0]} names one shard of {keyspace.name}"
+    targets = {
+        shard: Target(Reach.ONE, (Destination(name, keyspace.shard_id(shard)),), (reason,))
+        for shard, name in keyspace.shards.items()
+    }
+    return Lone(keyspace, only.predicate.value, only.types[0].normalise, targets)
 
 
 def _unseen(facts: Facts) -> Refusal | None:
@@ -116,17 +156,15 @@ def _unseen(facts: Facts) -> Refusal | None:
 # -- one mention of a table ------------------------------------------------------------------
 
 
-def _constraint(one: _Sharded, facts: Facts) -> Constraint:
+def _constraint(one: _Sharded) -> Constraint:
     region = one.occurrence.region
     classes = region.classes()
-    positions = {
+    positions: dict[Hashable, int] = {
         member: position
         for position, column in enumerate(one.columns())
         for member in classes.members(column)
     }
-    predicate = _without_text_order(
-        substitute(region.predicate(), positions), one.binding.types
-    )
+    predicate = _without_text_order(substitute(region.predicate(), positions), one.binding.types)
     return Constraint(
         one.binding.keyspace,
         one.binding.types,
@@ -136,10 +174,10 @@ def _constraint(one: _Sharded, facts: Facts) -> Constraint:
     )
 
 
-def _constraints(sharded: Iterable[_Sharded], facts: Facts) -> tuple[Constraint, ...]:
+def _constraints(sharded: Iterable[_Sharded]) -> tuple[Constraint, ...]:
     found: list[Constraint] = []
     for one in sharded:
-        constraint = _constraint(one, facts)
+        constraint = _constraint(one)
         for index, other in enumerate(found):
             same = (other.keyspace is constraint.keyspace, other.predicate == constraint.predicate)
             if all(same):
@@ -160,9 +198,8 @@ def _without_text_order(predicate: Predicate, types: tuple[KeyType, ...]) -> Pre
             return ANYTHING
         case AllOf(parts):
             return conjunction(_without_text_order(part, types) for part in parts)
-        case _ if hasattr(predicate, "parts"):
-            parts = tuple(_without_text_order(part, types) for part in predicate.parts)
-            return ANYTHING if ANYTHING in parts else type(predicate)(parts)
+        case AnyOf(parts):
+            return disjunction(_without_text_order(part, types) for part in parts)
         case _:
             return predicate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Table, event
 from sqlalchemy.orm import InstanceState, Mapper, object_session
 
 from router.errors import CrossShardError, RouterError, RoutingError
@@ -30,15 +30,15 @@ class Flushing:
         self._connections: dict[str, Connection] = {}
         self._placed: dict[InstanceState[Any], tuple[Any, Destination]] = {}
 
-    # -- rows ---------------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------
 
     def connection_for(self, mapper: Mapper[Any], state: InstanceState[Any]) -> Connection:
         """Return the connection of the database where the row of `state` is written."""
         destination = self._place(state)
-        if destination.shard is not None and state.key is None:
-            if self._routing.needs_token(mapper.class_):
-                self._routing.tell_shards_apart()
-                state.identity_token = destination.shard
+        new = destination.shard is not None and state.key is None
+        if new and self._routing.needs_token(mapper.class_):
+            self._routing.tell_shards_apart()
+            state.identity_token = destination.shard
         connection = self._connections.get(destination.database)
         return connection or self.connection(destination.database)
 
@@ -96,7 +96,7 @@ class Flushing:
             return Destination(binding.databases[0])
         return Destination(binding.keyspace.database)
 
-    # -- association tables -----------------------------------------------------------------------
+    # -- association tables ----------------------------------------------------------------
 
     def connection_for_table(self, mapper: Mapper[Any]) -> Association:
         """Return what executes the statements on association tables."""
@@ -149,7 +149,7 @@ class _Counts:
         return self._sane
 
 
-# -- mappers ----------------------------------------------------------------------------------------
+# -- mappers -------------------------------------------------------------------------------
 
 
 def prepare(mapper: Mapper[Any], placement: Placement) -> None:
@@ -188,6 +188,5 @@ def _copy(mapper: Mapper[Any], connection: Connection, instance: Any, key: Any, 
         return
     binding = flushing._wiring.states.placement(mapper).binding
     others = [flushing.connection(name) for name in binding.databases[1:]]
-    tables = [table for table in mapper.base_mapper.__dict__.get("_sorted_tables", mapper.tables)]
-    mine = [table for table in tables if table in mapper.tables]
-    copy_row(mine, key, old, connection, others)
+    tables = [table for table in mapper.tables if isinstance(table, Table)]
+    copy_row(tables, key, old, connection, others)

@@ -48,7 +48,8 @@ def near_shard(
     state = loaded_from(execution_options)
     if state is not None:
         key = state.key
-        return key[2] if key is not None else state.identity_token
+        own = key[2] if key is not None else state.identity_token
+        return own if isinstance(own, str) else None
     token = identity_token_of(execution_options)
     if not isinstance(token, str):
         return None

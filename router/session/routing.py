@@ -247,13 +247,15 @@ class Routing:
         if target.refusal is not None:
             raise target.refusal.exception()
         if target.reach is not Reach.ONE:
-            raise RoutingError("R202", "the clause reaches several databases; one bind is asked for")
+            raise RoutingError(
+                "R202", "the clause reaches several databases; one bind is asked for"
+            )
         return self.wiring.engines[target.destinations[0].database]
 
     def engine_for_nothing(self) -> Engine:
         """Return the engine of statements that name nothing."""
-        for keyspace, shard in self.pins.shards().items():
-            return self.wiring.engines[self.wiring.destination(f"{keyspace}/{shard}").database]
+        for name, shard in self.pins.shards().items():
+            return self.wiring.engines[self.wiring.destination(f"{name}/{shard}").database]
         if self.wiring.only_database is not None:
             return self.wiring.engines[self.wiring.only_database.database]
         keyspace = self.wiring.binds.default()
@@ -305,9 +307,7 @@ class Routing:
         if any(state.dict.get(name) is None for one in placement.keys for name in one.names):
             return None
         binding = placement.keys[0].reader.binding
-        return binding.keyspace.shard_id(
-            self.wiring.states.shard(state, placement, self.locate)
-        )
+        return binding.keyspace.shard_id(self.wiring.states.shard(state, placement, self.locate))
 
     def bulk_home(self, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> str:
         """Return the one database that all `rows` of a bulk operation belong to."""
@@ -339,9 +339,7 @@ class Routing:
         together = wrote | {engine}
         if self.session._is_two_phase and len(together) > 1:
             unable = sorted(
-                self.wiring.engines.name_of(one) or "?"
-                for one in together
-                if not can_prepare(one)
+                self.wiring.engines.name_of(one) or "?" for one in together if not can_prepare(one)
             )
             if unable:
                 names = ", ".join(sorted(self.wiring.engines.name_of(o) or "?" for o in together))
@@ -386,4 +384,3 @@ def _bind_argument(destination: Destination) -> dict[str, str]:
     if destination.shard is not None:
         return {"shard": destination.shard}
     return {"database": destination.database}
-

@@ -11,7 +11,7 @@ from sqlalchemy.sql import ClauseElement
 
 from router.errors import RoutingError
 from router.route.aim import Locate
-from router.route.binds import Binding, BindTable, ShardedTable
+from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable
 from router.route.rows import KeyReader, default_of, shard_of_row
 
 
@@ -83,7 +83,7 @@ class States:
         keys = []
         for table in mapper.tables:
             bound = self._binds.of_table(table) if isinstance(table, Table) else binding
-            keyspaces.add(getattr(bound, "keyspace", bound).name if not _many(bound) else None)
+            keyspaces.add(None if isinstance(bound, ReferenceTable) else bound.keyspace.name)
             if isinstance(bound, ShardedTable):
                 keys.append(_key_attributes(mapper, bound))
         if len(keyspaces) > 1:
@@ -91,9 +91,7 @@ class States:
             raise RoutingError("R209", what, where=self._binds.shard_map.source)
         return Placement(binding, tuple(keys))
 
-    def _persistent(
-        self, state: InstanceState[Any], placement: Placement, locate: Locate
-    ) -> str:
+    def _persistent(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
         first = placement.keys[0]
         self._refuse_moved(state, placement)
         key: Any = state.key
@@ -166,10 +164,6 @@ def _apply_default(
         setattr(obj, name, value)
 
 
-def _many(binding: Any) -> bool:
-    return not hasattr(binding, "keyspace")
-
-
 def _key_attributes(mapper: Mapper[Any], binding: ShardedTable) -> KeyAttributes:
     columns = {column.name: column for column in binding.table.columns}
     names = tuple(mapper.get_property_by_column(columns[name]).key for name in binding.key)
@@ -177,5 +171,3 @@ def _key_attributes(mapper: Mapper[Any], binding: ShardedTable) -> KeyAttributes
     inside = all(name in primary for name in names)
     at = tuple(primary.index(name) for name in names) if inside else None
     return KeyAttributes(KeyReader(binding, mapper), names, at)
-
-

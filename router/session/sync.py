@@ -41,7 +41,7 @@ class RoutingSession(Session):
         self._two_phase = router.wiring.shard_map.two_phase or bool(kw.get("twophase"))
         self.twophase = False
 
-    # -- statements -------------------------------------------------------------------------------
+    # -- statements ------------------------------------------------------------------------
 
     # Hidden from type checkers, so that they see the precise signatures of `Session`.
     if not TYPE_CHECKING:
@@ -152,7 +152,7 @@ class RoutingSession(Session):
         options = {**kw, "bind_arguments": arguments, "identity_token": shard}
         return super().get(entity, ident, **options)
 
-    # -- binds --------------------------------------------------------------------------------------
+    # -- binds -----------------------------------------------------------------------------
 
     def get_bind(
         self,
@@ -205,7 +205,7 @@ class RoutingSession(Session):
         """Return the transaction's connection to `database`, by its name in the map."""
         return super().connection({"bind": self._require_routing().wiring.engines[database]})
 
-    # -- partitions -----------------------------------------------------------------------------------
+    # -- partitions ------------------------------------------------------------------------
 
     def partition(self, key: Any, *, keyspace: str) -> Partition:
         """Pin the session to the shard of `key` while the context lasts.
@@ -226,7 +226,7 @@ class RoutingSession(Session):
         if self._routing is not None:
             self._routing.pins = pins
 
-    # -- bulk operations --------------------------------------------------------------------------------
+    # -- bulk operations -------------------------------------------------------------------
 
     def bulk_insert_mappings(
         self, mapper: Any, mappings: Iterable[Any], *a: Any, **kw: Any
@@ -277,7 +277,7 @@ class RoutingSession(Session):
         with self._routing.aiming(home):
             run()
 
-    # -- seams of SQLAlchemy's session ------------------------------------------------------------------
+    # -- seams of SQLAlchemy's session ------------------------------------------------------
 
     def _autobegin_t(self, begin: bool = False) -> Any:
         transaction = super()._autobegin_t(begin)
@@ -308,6 +308,6 @@ class RoutingSession(Session):
 
 
 @event.listens_for(RoutingSession, "before_flush")
-def _route_flush(session: RoutingSession, context: Any, instances: Any) -> None:
+def _route_flush(session: RoutingSession, context: Any, _: Any) -> None:
     if session._routing is not None:
         flush_hook.adopt(context, session._routing.flushing())

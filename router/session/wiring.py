@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, inspect
 from sqlalchemy import exc as sa_exc
-from sqlalchemy import inspect
 
 from router.engines import Engines
 from router.errors import RoutingError
@@ -15,13 +14,13 @@ from router.route.aim import Circumstances, Locate, by_function
 from router.route.binds import BindTable, ShardedTable
 from router.route.planner import Planner
 from router.route.predicates import Null
+from router.route.target import Destination, Target
+from router.session.routing import Routing
+from router.session.states import States
 from router.shardmap.functions.protocol import NoShardError
 from router.shardmap.keys import normalise
 from router.shardmap.keytypes import KeyType, KeyValueError
 from router.shardmap.model import Keyspace, ShardedKeyspace, ShardMap
-from router.route.target import Destination, Target
-from router.session.routing import Routing
-from router.session.states import States
 
 
 class Wired(Protocol):
