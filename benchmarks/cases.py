@@ -31,9 +31,8 @@ def cases(worlds: Worlds) -> list[Case]:
         Case("100 `get` in one session, all four shards", gets(wide)),
         Case("100 selects by key in one session, one shard", selects(near), 1.10),
         Case("100 selects by key in one session, all four shards", selects(wide)),
-        Case(
-            "30 short transactions (get, change, commit), one shard each", shorts(wide[:30]), 1.15
-        ),
+        Case("30 short transactions (get, change, commit), one shard", shorts(near[:30]), 1.15),
+        Case("30 short transactions, the four shards in turn", shorts(wide[:30])),
         Case("flush of 1,000 new objects over four shards", flush, 1.5),
         Case("select of 1,000 rows by IN over four shards", in_list(list(range(1000)))),
     ]
