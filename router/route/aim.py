@@ -225,22 +225,28 @@ def _single(shape: Shape, shards: list[frozenset[str]], around: Circumstances) -
     """Return the one database that holds every row that matters, if there is one."""
     if any(len(found) > 1 for found in shards):
         return None
-    pairs = zip(shape.constraints, shards, strict=True)
-    homes = [(one.keyspace, shard) for one, found in pairs for shard in found]
-    if not homes:
-        # No row of any sharded table can match: every shard gives the same answer.
-        keyspace = shape.constraints[0].keyspace
-        pin = around.pinned.get(keyspace.name)
-        homes = [(keyspace, pin or next(iter(keyspace.shards)))]
-    databases = {keyspace.shards[shard] for keyspace, shard in homes}
-    databases.update(keyspace.database for keyspace in shape.unsharded)
+    found = list(zip(shape.constraints, shards, strict=True))
+    # Where no row of a table can match, every shard of it gives the same answer.
+    homes = [
+        {one.keyspace.shards[shard] for shard in names} or _anywhere(one.keyspace, around)
+        for one, names in found
+    ]
+    homes += [{keyspace.database} for keyspace in shape.unsharded]
     copies = _copies(shape)
-    database = next(iter(databases))
-    if len(databases) > 1 or (copies is not None and database not in copies):
-        return None
-    keyspace, shard = homes[0]
-    destination = Destination(database, keyspace.shard_id(shard))
-    return Target(Reach.ONE, (destination,), _reasons(shape))
+    if copies is not None:
+        homes.append(set(copies))
+    common = set.intersection(*homes)
+    keyspace, names = next(((o.keyspace, n) for o, n in found if n), (found[0][0].keyspace, ()))
+    for shard, database in keyspace.shards.items():
+        if database in common and (not names or shard in names):
+            destination = Destination(database, keyspace.shard_id(shard))
+            return Target(Reach.ONE, (destination,), _reasons(shape))
+    return None
+
+
+def _anywhere(keyspace: ShardedKeyspace, around: Circumstances) -> set[str]:
+    pin = around.pinned.get(keyspace.name)
+    return {keyspace.shards[pin]} if pin is not None else set(keyspace.shards.values())
 
 
 def _reasons(shape: Shape) -> tuple[str, ...]:

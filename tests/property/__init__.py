@@ -1,0 +1,1 @@
+"""Random maps, data and statements, compared with one database."""
