@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from sqlalchemy import and_, exists, func, literal, not_, or_, select, tuple_
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, join, outerjoin
 
 from tests.property.worlds import KEYS, Country, Customer, Item, Note, Order, Setting
 
@@ -71,9 +71,8 @@ class Builder:
             right = self.entity()
             condition = self.join_condition(entities, right)
             outer = self.choose.random() < 0.35
-            join = source.__class__ and _join(source, right, condition, outer)
+            source = _join(source, right, condition, outer)
             entities.append(right)
-            source = join
         return entities, source
 
     def entity(self) -> Any:
@@ -147,9 +146,9 @@ class Builder:
             where.append(self.key(inner) == self.key(outer))
         kind = self.choose.choice(["exists", "in", "not in", "not exists", "scalar"])
         if kind == "exists":
-            return exists().where(*where)
+            return exists().select_from(inner).where(*where)
         if kind == "not exists":
-            return ~exists().where(*where)
+            return ~exists().select_from(inner).where(*where)
         if kind == "scalar":
             count = select(func.count()).select_from(inner).where(*where).scalar_subquery()
             return count > 0
@@ -179,6 +178,4 @@ def _model(entity: Any) -> Any:
 
 
 def _join(left: Any, right: Any, condition: Any, outer: bool) -> Any:
-    from sqlalchemy.orm import join, outerjoin
-
     return outerjoin(left, right, condition) if outer else join(left, right, condition)
