@@ -33,8 +33,12 @@ class RoutedTransaction(SessionTransaction):
         """Prepare every database that wrote, for a commit that follows."""
         self._prepare_impl()
 
+    @SessionTransaction.declare_states(
+        (SessionTransactionState.ACTIVE,), SessionTransactionState.PREPARED
+    )
     def _prepare_impl(self) -> None:
-        super()._prepare_impl()
+        with self._expect_state(SessionTransactionState.PREPARED):
+            super()._prepare_impl()
         if self._parent is not None:
             return
         writers = self._writers()
