@@ -222,4 +222,32 @@ CATALOGUE: dict[str, Entry] = {
         "a data directory is in use",
         "wait for the other run to end, or stop it",
     ),
+    # -- findings of check --------------------------------------------------------------
+    "R701": Entry("a table is missing", "create it: `router create-all`, or your migrations"),
+    "R702": Entry("a column is missing", "migrate the database to the metadata"),
+    "R703": Entry(
+        "equal keys could hash apart",
+        "give the key a collation in which only equal strings are equal: a deterministic one on "
+        "PostgreSQL, utf8mb4_nopad_bin on MariaDB, utf8mb4_0900_bin on MySQL, BINARY on SQLite",
+    ),
+    "R704": Entry(
+        "two-phase commit is switched off on the server",
+        "set max_prepared_transactions to at least the number of connections, and restart",
+    ),
+    "R705": Entry(
+        "servers of one keyspace differ",
+        "give all servers of the keyspace the same setting",
+    ),
+    "R706": Entry(
+        "copies of a reference table have different numbers of rows",
+        "bring the copies in step; write to the table only through the session",
+    ),
+    "R707": Entry(
+        "commits are not atomic",
+        "remove `two_phase: false` if a transaction may write to several databases",
+    ),
+    "R708": Entry(
+        "a database that cannot be prepared",
+        "write to it in transactions of their own, or set `transactions: {two_phase: false}`",
+    ),
 }

@@ -45,7 +45,8 @@ class RouterError(sa_exc.InvalidRequestError):
         self.what = what
         self.where = where
         self.fix = fix or CATALOGUE[id].remedy
-        super().__init__(self._render())
+        # Not `super()`: some of these errors are DBAPI errors, too, which take other arguments.
+        Exception.__init__(self, self._render())
 
     def _render(self) -> str:
         lines = [f"{self.id} {self.what}"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import Engine, MetaData
 from sqlalchemy.orm import sessionmaker
 
-from router.errors import ShardMapError
+from router.errors import Problem, ShardMapError
 from router.session.registry import RoutingScopedSession
 from router.session.sync import RoutingSession
 
@@ -137,6 +137,15 @@ class Router:
         from router.schema import drop_all
 
         drop_all(self.wiring)
+
+    def check(self) -> tuple[Problem, ...]:
+        """Compare the map with the databases and return every problem; empty if all is well.
+
+        Waits for a database no longer than its connect timeout.
+        """
+        from router.check import check
+
+        return check(self.wiring)
 
     def dispose(self) -> None:
         """Close every pooled connection."""
