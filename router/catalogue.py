@@ -160,7 +160,7 @@ CATALOGUE: dict[str, Entry] = {
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(
         "a read over several shards that is not a plain SELECT",
-        "restrict every table to one shard key, or merge in the application for now",
+        "restrict every table to one shard key, or select plain rows and merge them yourself",
     ),
     "R302": Entry(
         "tables that are not colocated",
@@ -221,6 +221,14 @@ CATALOGUE: dict[str, Entry] = {
     "R603": Entry(
         "a data directory is in use",
         "wait for the other run to end, or stop it",
+    ),
+    "R604": Entry(
+        "metadata that cannot be found",
+        "write --metadata package.module:attribute, from a directory where it can be imported",
+    ),
+    "R605": Entry(
+        "the demo's packages are missing",
+        "pip install 'sqlalchemy-router[demo]'",
     ),
     # -- findings of check --------------------------------------------------------------
     "R701": Entry("a table is missing", "create it: `router create-all`, or your migrations"),

@@ -120,6 +120,9 @@ class Wiring:
             except NoShardError as error:
                 what = f"no shard of {keyspace.name} takes the key {key!r}"
                 raise RoutingError("R207", what, where=keyspace.where) from error
+            except KeyValueError as error:
+                what = f"a shard key of keyspace {keyspace.name}: {error}"
+                raise RoutingError("R204", what, where=keyspace.where) from error
         return Destination(keyspace.shards[shard], keyspace.shard_id(shard))
 
     def key_types(self, keyspace: ShardedKeyspace) -> tuple[KeyType, ...] | None:

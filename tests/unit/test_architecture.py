@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router.__init__": (*FOUNDATION, "shardmap", "route", "session", "router"),
     # What stands beside.
     "testing": (*FOUNDATION, "shardmap"),
-    "demo": (*DECIDING, *DOING, "session", "router", "router.__init__", "testing"),
+    "demo": (*DECIDING, *DOING, "session", "schema", "router", "router.__init__", "testing"),
     "cli": (*DECIDING, *DOING, "session", "router", "router.__init__", "testing", "demo"),
 }
 """Room: the rooms it may import.  A room is a module or a package directly below `router`."""

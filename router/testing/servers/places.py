@@ -97,7 +97,12 @@ def run_directory(user: Account) -> Path:
 
 
 def cache_directory(name: str) -> Path:
-    """Return where data that outlives a run can be kept, for example the demo's."""
+    """Return where data that outlives a run can be kept, for example the demo's.
+
+    The environment variable ``ROUTER_CACHE_HOME`` names another place for all of it.
+    """
+    if given := os.environ.get("ROUTER_CACHE_HOME"):
+        return Path(given, name)
     if os.geteuid() == 0:
         # Root's home is closed to the user that the server runs as.
         return Path("/var/cache/sqlalchemy-router", name)

@@ -1,0 +1,10 @@
+"""The `router` command."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from router.cli.app import app
+
+    app()

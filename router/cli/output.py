@@ -1,0 +1,42 @@
+"""Printing: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from router.cli.status import Status
+from router.errors import Problem
+
+
+def as_json(value: Any) -> None:
+    """Print `value` as JSON and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Print findings, each with its place and remedy."""
+    console = Console(highlight=False, soft_wrap=True)
+    for problem in problems:
+        console.print(str(problem), markup=False)
+    count = len(problems)
+    console.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
+
+
+def print_statuses(found: Sequence[Status]) -> None:
+    """Print one row for each database."""
+    table = Table("database", "server", "version", "ms", "holds")
+    for one in found:
+        latency = f"{one.latency:.2f}" if one.latency is not None else ""
+        version = one.version if one.reachable else "unreachable"
+        table.add_row(one.database, one.server, version, latency, ", ".join(one.homes))
+    console = Console(highlight=False)
+    console.print(table)
+    for one in found:
+        if one.error:
+            console.print(f"{one.database}: {one.error}", markup=False, soft_wrap=True)

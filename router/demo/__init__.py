@@ -1,0 +1,1 @@
+"""A tour over real servers and real data: ``router demo``."""
