@@ -19,7 +19,9 @@ STATEMENTS = int(os.environ.get("ROUTER_STATEMENTS", "250"))
 
 
 @pytest.fixture(scope="module", params=range(10))
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     """Ten worlds: maps of one to five shards, of all pure functions."""
     directory: Path = tmp_path_factory.mktemp("world")
     with world(request.param, directory) as built:

@@ -131,7 +131,10 @@ def shard_map(choose: random.Random, directory: Path) -> dict[str, Any]:
         "keyspaces": {
             "shop": {
                 "shards": shards,
-                "sharding": {**function(choose, list(shards)), "null_shard": choose.choice([*shards])},
+                "sharding": {
+                    **function(choose, list(shards)),
+                    "null_shard": choose.choice([*shards]),
+                },
                 "tables": {"customers": "id", "orders": "customer_id", "notes": "customer_id"},
                 "reference_tables": ["countries"],
             },

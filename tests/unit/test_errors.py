@@ -37,7 +37,7 @@ ERRORS: list[RouterError] = [
 def used_ids() -> set[str]:
     """Return every id in the sources, outside the catalogue."""
     files = (path for path in (ROOT / "router").rglob("*.py") if path.name != "catalogue.py")
-    return {id for path in files for id in re.findall(r'"(R\d{3})"', path.read_text("utf-8"))}
+    return {one for path in files for one in re.findall(r'"(R\d{3})"', path.read_text("utf-8"))}
 
 
 def test_ids_are_used_and_known() -> None:
@@ -54,7 +54,7 @@ def test_documentation() -> None:
     """`docs/errors.md` has a section for each id, with the catalogue's title."""
     page = (ROOT / "docs" / "errors.md").read_text("utf-8")
     sections = dict(re.findall(r"^## (R\d{3}) (.+)$", page, re.MULTILINE))
-    assert sections == {id: entry.title for id, entry in CATALOGUE.items()}
+    assert sections == {one: entry.title for one, entry in CATALOGUE.items()}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
