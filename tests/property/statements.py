@@ -59,7 +59,7 @@ class Builder:
             return statement.order_by(*columns).limit(self.choose.randint(1, 5))
         if kind < 0.95:
             return statement.with_only_columns(func.count(), func.max(columns[0]))
-        return statement.union_all(statement)
+        return statement.union_all(select(*(literal(1) for _ in columns)))
 
     # -- FROM ---------------------------------------------------------------------------------
 
