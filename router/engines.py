@@ -6,9 +6,10 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import ExceptionContext
 
@@ -19,7 +20,14 @@ from router.shardmap.model import Database, ShardMap
 CONNECT_TIMEOUT = 10
 """Seconds after which an unreachable server is given up, unless the map says otherwise."""
 
-_TIMEOUT_ARGUMENT = {"psycopg": "connect_timeout", "pymysql": "connect_timeout"}
+_TIMEOUT_ARGUMENT = {
+    "psycopg": "connect_timeout",
+    "psycopg2": "connect_timeout",
+    "pymysql": "connect_timeout",
+    "mysqldb": "connect_timeout",
+    "mysqlconnector": "connection_timeout",
+    "mariadbconnector": "connect_timeout",
+}
 
 
 class Engines(Mapping[str, Engine]):
@@ -28,7 +36,7 @@ class Engines(Mapping[str, Engine]):
     def __init__(self, shard_map: ShardMap) -> None:
         self._databases = shard_map.databases
         self._engines: dict[str, Engine] = {}
-        self._names: dict[Engine, str] = {}
+        self._names: dict[object, str] = {}
         self._lock = threading.Lock()
         _living.add(self)
 
@@ -45,7 +53,7 @@ class Engines(Mapping[str, Engine]):
     def __hash__(self) -> int:
         return id(self)
 
-    def name_of(self, engine: Engine) -> str | None:
+    def name_of(self, engine: Engine | Connection | None) -> str | None:
         """Return the database name of `engine`, or None if it is not one of these."""
         return self._names.get(engine)
 
@@ -88,23 +96,36 @@ if hasattr(os, "register_at_fork"):
 
 def _engine(database: Database) -> Engine:
     options: dict[str, Any] = dict(database.engine)
-    argument = _TIMEOUT_ARGUMENT.get(database.url.get_driver_name())
     arguments = dict(options.get("connect_args", {}))
+    driver = database.url.get_driver_name()
+    argument = _TIMEOUT_ARGUMENT.get(driver)
     if argument is not None and argument not in database.url.query:
         arguments.setdefault(argument, CONNECT_TIMEOUT)
-    options["connect_args"] = arguments
-    engine = create_engine(database.url, **options)
+    limited = driver == "pymysql" and "read_timeout" not in {**arguments, **database.url.query}
+    if limited:
+        # Its connect_timeout ends with the TCP handshake; a server may fall silent after it.
+        seconds = database.url.query.get("connect_timeout", arguments.get("connect_timeout"))
+        arguments["read_timeout"] = int(str(seconds))
+    engine = create_engine(database.url, **{**options, "connect_args": arguments})
     commit_in_one_phase(engine.dialect)
-
-    @event.listens_for(engine, "handle_error")
-    def name_the_database(context: ExceptionContext) -> None:
-        # Without a connection, connecting is what failed.
-        if context.connection is None and isinstance(
-            context.sqlalchemy_exception, (sa_exc.OperationalError, sa_exc.InterfaceError)
-        ):
-            raise unavailable(database, context.original_exception)  # type: ignore[arg-type]
-
+    event.listen(engine, "handle_error", partial(_name_the_database, database))
+    if limited:
+        event.listen(engine, "connect", _wait_for_statements)
     return engine
+
+
+def _name_the_database(database: Database, context: ExceptionContext) -> None:
+    # Without a connection, connecting is what failed.
+    if context.connection is None and isinstance(
+        context.sqlalchemy_exception, (sa_exc.OperationalError, sa_exc.InterfaceError)
+    ):
+        raise unavailable(database, context.original_exception)  # type: ignore[arg-type]
+
+
+def _wait_for_statements(connection: Any, record: object) -> None:
+    """Take the limit off a PyMySQL connection that is there; statements take what they take."""
+    del record
+    connection._read_timeout = None
 
 
 def unavailable(database: Database, cause: Exception) -> ShardUnavailableError:

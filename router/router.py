@@ -47,8 +47,8 @@ class Router:
         problems = check_metadata(shard_map, named)
         if problems:
             raise ShardMapError(problems)
-        self.shard_map = shard_map
         self.wiring = Wiring(shard_map, named)
+        self.shard_map = self.wiring.shard_map
 
     @classmethod
     def from_yaml(
@@ -115,10 +115,12 @@ class Router:
         RoutingError
             There is no such keyspace, or the key has no shard or is of the wrong type.
         """
+        from router.shardmap.model import UnshardedKeyspace
+
         found = self.wiring.keyspace(keyspace)
-        if found is not self.shard_map.keyspaces.get(keyspace) or not hasattr(found, "shards"):
-            return self.engines[self.shard_map.databases_of(found)[0]]
-        return self.engines[self.wiring.home(self.wiring.sharded(keyspace), key).database]
+        if isinstance(found, UnshardedKeyspace):
+            return self.engines[found.database]
+        return self.engines[self.wiring.home(found, key).database]
 
     def target(self, statement: Any, params: Any = None) -> Target:
         """Return where `statement` would go, and why; nothing is executed."""

@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Insert, Table
+from sqlalchemy import Column, Delete, Insert, Table
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import CrossShardError
 from router.hooks.mappers import subject_of
 from router.hooks.statements import attribute_names, plain_table, resolved
 from router.route.rows import rows_of
 from router.route.target import Destination
+from router.route.transparency import ROW_FUNCTIONS
 
 Call = Callable[..., Any]
 
 
 def write_copies(
-    statement: Any, params: Any, destinations: Sequence[Destination], calls: Sequence[Call]
+    statement: Any,
+    params: Any,
+    destinations: Sequence[Destination],
+    calls: Sequence[Call],
+    tear: Callable[[BaseException], None],
 ) -> Any:
     """Execute a write on every copy and return the first copy's result.
 
-    Copies are written in the order of the map, so the first one serialises writers.
+    Copies are written in the order of the map, so the first one serialises writers.  What
+    goes wrong after the first copy was written is told to `tear`.
 
     Raises
     ------
@@ -29,18 +38,23 @@ def write_copies(
         A value could differ from copy to copy, or the copies turn out to differ already.
     """
     statement = resolved(statement)
-    if isinstance(statement, Insert):
-        _refuse_generated(statement, params)
+    refuse_different_values(statement, params)
     first = calls[0]()
-    for destination, call in zip(destinations[1:], calls[1:], strict=True):
-        # The first copy has brought the session's objects up to date.
-        other = call(synchronize_session=False) if not isinstance(statement, Insert) else call()
-        _compare(plain_table(statement.table), first, other, destination)
-        other.close()
+    try:
+        for destination, call in zip(destinations[1:], calls[1:], strict=True):
+            # The first copy has brought the session's objects up to date.
+            inserts = isinstance(statement, Insert)
+            other = call() if inserts else call(synchronize_session=False)
+            compare_copies(plain_table(statement.table), first, other, destination)
+            other.close()
+    except BaseException as error:
+        tear(error)
+        raise
     return first
 
 
-def _compare(table: Table, first: Any, other: Any, destination: Destination) -> None:
+def compare_copies(table: Table, first: Any, other: Any, destination: object) -> None:
+    """Raise `CrossShardError` if two copies changed different numbers of rows."""
     counts = getattr(first, "rowcount", -1), getattr(other, "rowcount", -1)
     if -1 not in counts and counts[0] != counts[1]:
         what = (
@@ -50,15 +64,27 @@ def _compare(table: Table, first: Any, other: Any, destination: Destination) -> 
         raise CrossShardError("R307", what)
 
 
-def _refuse_generated(statement: Insert, params: Any) -> None:
+def refuse_different_values(statement: Any, params: Any) -> None:
+    """Raise `CrossShardError` if each copy could get values, or choose rows, of its own."""
     table = plain_table(statement.table)
-    mapper = subject_of(statement)
-    for row in rows_of(statement, params):
-        given = {name if isinstance(name, str) else getattr(name, "key", "") for name in row}
-        for column in table.columns:
-            if _is_generated(column) and not given.intersection(attribute_names(mapper, column)):
-                what = f"the value of {table.fullname}.{column.name} is generated for each copy"
-                raise CrossShardError("R308", what)
+    for part in visitors.iterate(statement):
+        name = getattr(part, "name", "") if isinstance(part, FunctionElement) else None
+        if isinstance(part, TextClause) or (name is not None and name not in ROW_FUNCTIONS):
+            what = f"a write to reference table {table.fullname} contains {str(part)[:60]!r}"
+            raise CrossShardError("R308", f"{what}, which could differ from copy to copy")
+    if not isinstance(statement, Delete):
+        inserts = isinstance(statement, Insert)
+        for row in rows_of(statement, params):
+            _refuse_generated(table, subject_of(statement), row, inserts)
+
+
+def _refuse_generated(table: Table, mapper: Any, row: Any, inserts: bool) -> None:
+    given = {name if isinstance(name, str) else getattr(name, "key", "") for name in row}
+    for column in table.columns:
+        generated = _is_generated(column) if inserts else _is_renewed(column)
+        if generated and not given.intersection(attribute_names(mapper, column)):
+            what = f"the value of {table.fullname}.{column.name} is generated for each copy"
+            raise CrossShardError("R308", what)
 
 
 def _is_generated(column: Column[Any]) -> bool:
@@ -67,7 +93,12 @@ def _is_generated(column: Column[Any]) -> bool:
         return True
     if column.server_default is not None or column.identity is not None:
         return True
-    return column is getattr(column.table, "autoincrement_column", None)
+    return column is column.table.autoincrement_column
+
+
+def _is_renewed(column: Column[Any]) -> bool:
+    renewed = column.onupdate
+    return column.server_onupdate is not None or (renewed is not None and not renewed.is_scalar)
 
 
 def copy_row(
@@ -96,12 +127,11 @@ def _values(table: Table, key: Any, source: Any) -> dict[str, Any]:
 
 
 def _apply(table: Table, values: dict[str, Any] | None, old: Any, connection: Any) -> None:
-    if old is None and values is not None:
+    if values is not None and old is None:
         connection.execute(table.insert().values(values))
         return
-    where = _criteria(table, old)
-    statement: Any = table.delete() if values is None else table.update().values(values)
-    if connection.execute(statement.where(*where)).rowcount != 1:
+    change: Any = table.delete() if values is None else table.update().values(values)
+    if connection.execute(change.where(*_criteria(table, old))).rowcount != 1:
         what = f"the copies of reference table {table.fullname} differ: one has no row {old!r}"
         raise CrossShardError("R307", what)
 

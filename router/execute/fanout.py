@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from router.hooks.statements import cache_key
+from router.hooks.statements import cache_key, resolved, with_value
 from router.route.target import Narrowing, Target
 
 Call = Callable[..., Any]
@@ -31,7 +31,13 @@ def _part(
     if narrowing is None:
         return {}
     keys = narrowing.parts.get(database, [])
-    if isinstance(params, Mapping) and narrowing.name in params:
+    if isinstance(params, (list, tuple)):
+        params = params[0] if params else None
+    if params and narrowing.name in params:
         return {"params": {**params, narrowing.name: keys}}
-    _, binds = cache_key(statement)
-    return {"statement": statement.params({binds[narrowing.index].key: keys})}
+    statement = resolved(statement)
+    _, binds, given = cache_key(statement)
+    bind = binds[narrowing.index]
+    if bind.key in given:
+        return {"statement": statement.params({bind.key: keys})}
+    return {"statement": with_value(statement, bind, keys)}

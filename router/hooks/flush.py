@@ -3,7 +3,7 @@
 The ORM batches consecutive rows of one connection.  Pending rows are therefore numbered
 by database before they are sorted, and persistent rows are sorted by database first.
 
-Leans on `UOWTransaction.execute`, `.states_for_mapper_hierarchy` and `.transaction`,
+Leans on `UOWTransaction.execute`, `.states`, `.states_for_mapper_hierarchy` and `.transaction`,
 `InstanceState.insert_order`, `Mapper._persistent_sortkey_fn` and
 `Session.connection_callable`.  Checked against 2.0.40 and 2.1.9.
 """
@@ -31,6 +31,10 @@ class FlushRouting(Protocol):
 
     def rank(self, state: InstanceState[Any], mapper: Mapper[Any]) -> int:
         """Return the position of the row's database among all; -1 if not known yet."""
+        ...
+
+    def expect(self, states: Iterable[InstanceState[Any]]) -> None:
+        """Look at all rows that will be written, before the first of them is."""
         ...
 
     def prepare(self, mapper: Mapper[Any]) -> None:
@@ -69,6 +73,7 @@ class ShardUnitOfWork(UOWTransaction):
         self.transaction = _Transaction(original, routing)  # type: ignore[assignment]
         session.connection_callable = _callable(routing)
         try:
+            routing.expect(state for state, (delete, _) in self.states.items() if not delete)
             super().execute()
             routing.verify()
         finally:

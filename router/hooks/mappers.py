@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.orm import InstanceState, Mapper, mapperlib
 
 
@@ -22,6 +23,13 @@ def subject_of(statement: Any) -> Mapper[Any] | None:
     """Return the mapper that an ORM statement is about, or None for a Core statement."""
     subject = getattr(statement, "_propagate_attrs", {}).get("plugin_subject")
     return getattr(subject, "mapper", None)
+
+
+def tables_of(mapper: Mapper[Any] | None) -> list[Table]:
+    """Return every table that a row of `mapper` is spread over, parents first."""
+    if mapper is None:
+        return []
+    return [table for table in mapper.tables if isinstance(table, Table)]
 
 
 def is_orm(statement: Any) -> bool:

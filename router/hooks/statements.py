@@ -1,16 +1,19 @@
 """Parts of statements that have no public accessor.
 
 Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every statement, so
-that asking for it costs nothing more), `sqlalchemy.util.LRUCache`, and the `_values`,
-`_multi_values` and `_ordered_values` of DML statements.  Checked against 2.0.40 and 2.1.9.
+that asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
+`CTE._cte_alias`, `sqlalchemy.util.LRUCache`, the `_params` of statements (from 2.1 on), and
+the `_values`, `_multi_values`, `_ordered_values`, `_returning`, `_independent_ctes` and
+`_post_values_clause` of DML statements, and the `update_values_to_set`, `update` and
+`inferred_target_elements` of the last.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, CompoundSelect, Select, Table
+from sqlalchemy import CTE, Alias, Column, CompoundSelect, FromClause, Select, Table
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
@@ -19,9 +22,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.lambdas import LambdaElement
 from sqlalchemy.util import LRUCache
 
+NOTHING_GIVEN: Mapping[str, Any] = {}
+
 
 def resolved(statement: Any) -> Any:
-    """Return the statement that a lambda statement stands for, or `statement` itself."""
+    """Return the statement or clause that a lambda stands for, or `statement` itself."""
     return statement._resolved if isinstance(statement, LambdaElement) else statement
 
 
@@ -34,18 +39,72 @@ def is_opaque(statement: Any) -> bool:
     return statement is not None and not isinstance(statement, seen)
 
 
-def cache_key(statement: Any) -> tuple[Any, list[BindParameter[Any]]]:
-    """Return a hashable key of the statement's shape (None: it has none), and its parameters."""
+def cache_key(
+    statement: Any,
+) -> tuple[Any, Sequence[BindParameter[Any]], Mapping[str, Any]]:
+    """Return a hashable key of the statement's shape, its parameters, and values given to it.
+
+    The key is None where SQLAlchemy has none.  Values are those of ``statement.params()``,
+    where SQLAlchemy keeps them beside the parameters.
+    """
     key = statement._generate_cache_key()
     if key is None:
-        found = (part for part in visitors.iterate(statement) if isinstance(part, BindParameter))
-        return None, list({part.key: part for part in found}.values())
-    return key.key, key.bindparams
+        return (None, *_parameters(statement))
+    return key.key, key.bindparams, getattr(key, "params", None) or NOTHING_GIVEN
+
+
+def _parameters(statement: Any) -> tuple[Sequence[BindParameter[Any]], Mapping[str, Any]]:
+    binds: dict[int, BindParameter[Any]] = {}
+    given: dict[str, Any] = {}
+    for part in visitors.iterate(statement):
+        if isinstance(part, BindParameter):
+            binds.setdefault(id(part), part)
+        # Outer values go before inner ones.
+        given = {**(getattr(part, "_params", None) or {}), **given}
+    return list(binds.values()), given
+
+
+def with_value(statement: Any, bind: BindParameter[Any], value: Any) -> Any:
+    """Return a copy of `statement` in which `bind` has another value; its cache key is the same.
+
+    Not ``statement.params()``: from 2.1 on that looks values up by name, and the name of an
+    anonymous parameter is another one in a statement that SQLAlchemy has compiled before.
+    """
+
+    def replace(found: Any) -> None:
+        if found.key == bind.key:
+            found.value = value
+            found.callable = None
+            found.required = False
+
+    return visitors.cloned_traverse(
+        statement, {"maintain_key": True, "detect_subquery_cols": True}, {"bindparam": replace}
+    )
 
 
 def new_cache(size: int) -> LRUCache[Any, Any]:
     """Return a mapping that keeps about `size` recently used entries and is safe in threads."""
     return LRUCache(size)
+
+
+# -- columns of derived tables -----------------------------------------------------------------
+
+
+def proxied(column: Any) -> Any:
+    """Return what the column of a derived table stands for in its SELECT, or None."""
+    behind: Sequence[Any] = getattr(column, "_proxies", ())
+    if len(behind) == 2 and getattr(behind[1], "element", None) is behind[0]:
+        # A label, and the column that it labels.
+        return behind[1]
+    return behind[0] if len(behind) == 1 else None
+
+
+def aliased_cte(element: FromClause) -> CTE | None:
+    """Return the CTE of which `element` is another name, or None."""
+    return getattr(element, "_cte_alias", None) if isinstance(element, CTE) else None
+
+
+# -- INSERT, UPDATE, DELETE --------------------------------------------------------------------
 
 
 def given_values(statement: Any) -> Iterator[Mapping[Any, Any]]:
@@ -64,22 +123,57 @@ def given_values(statement: Any) -> Iterator[Mapping[Any, Any]]:
 
 
 def selected(statement: Any) -> Any:
-    """Return the SELECT of an INSERT ... SELECT with the names it fills, or None."""
-    select = getattr(statement, "select", None)
-    return None if select is None else (select, tuple(statement._select_names or ()))
+    """Return the SELECT of an INSERT ... SELECT, or None."""
+    return getattr(statement, "select", None)
+
+
+def on_conflict(statement: Any) -> Any:
+    """Return the ON CONFLICT or ON DUPLICATE KEY clause of an INSERT, or None."""
+    return getattr(statement, "_post_values_clause", None)
+
+
+def conflict_values(clause: Any) -> Mapping[Any, Any]:
+    """Return what an ON CONFLICT or ON DUPLICATE KEY clause sets, by column or name."""
+    found = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", None)
+    return dict(found or {})
+
+
+def conflict_columns(clause: Any) -> set[str]:
+    """Return the names of the columns that an ON CONFLICT clause is about; none: any."""
+    elements = getattr(clause, "inferred_target_elements", None) or ()
+    return {getattr(one, "name", None) or str(one) for one in elements}
+
+
+def appendages(statement: Any) -> Iterator[Any]:
+    """Yield what a DML statement carries besides table, values and criteria."""
+    returning = (one for one in statement._returning if not isinstance(one, (Column, Table)))
+    yield from returning
+    yield from statement._independent_ctes
 
 
 def plain_table(table: Any) -> Table:
-    """Return the `Table` behind an annotated or ORM-enabled one."""
-    found = table.table if not isinstance(table, Table) and hasattr(table, "table") else table
-    columns = getattr(found, "c", None)
-    owner = next(iter(columns)).table if columns else found
-    return owner if type(owner) is Table else found
+    """Return the `Table` behind an aliased, annotated or ORM-enabled one."""
+    while isinstance(table, Alias):
+        table = table.element
+    columns = getattr(table, "c", None)
+    owner = next(iter(columns)).table if columns else table
+    return owner if type(owner) is Table else table
 
 
 def attribute_names(mapper: Any, column: Column[Any]) -> tuple[str, ...]:
-    """Return the names under which rows may give `column`: its key, name and attribute."""
-    names = [column.key, column.name]
-    if mapper is not None and column in mapper._columntoproperty:
-        names.insert(0, mapper.get_property_by_column(column).key)
-    return tuple(dict.fromkeys(names))
+    """Return the names under which rows may give `column`: its attribute's and its key.
+
+    The key is left out where it is the name of another column's attribute.
+    """
+    if mapper is None or column not in mapper._columntoproperty:
+        return (column.key,)
+    name = mapper.get_property_by_column(column).key
+    return (name,) if mapper.has_property(column.key) else (name, column.key)
+
+
+def is_lasting(function: Any) -> bool:
+    """Return whether a parameter's callable gives the same value again.
+
+    Those with which the ORM reads the attributes of an object do.
+    """
+    return str(getattr(function, "__module__", "")).startswith("sqlalchemy.orm.")

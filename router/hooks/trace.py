@@ -4,14 +4,16 @@ ORM joins, eager joins, inheritance criteria and the correlation of subqueries a
 decided while a statement is compiled.  Rather than deciding them a second time, and
 differently, the compiler is run once per statement shape and watched.
 
-Leans on `SQLCompiler.visit_select`, `SQLCompiler._setup_select_stack`, `CompileState.statement`
-and `SQLCompiler.visit_*` of the constructs in `_Watcher`.  Checked against 2.0.40 and 2.1.9.
+Leans on `SQLCompiler.visit_select`, `SQLCompiler._setup_select_stack`, `SQLCompiler.visit_*`
+of the constructs in `_Watcher`, `CompileState.statement`, `DMLState._extra_froms`, and the
+`_compiler_dispatcher` that ``@compiles`` leaves on a class.
+Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -19,14 +21,15 @@ from typing import Any
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import Table
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.expression import FromClause, Select
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """One SELECT as compiled: its Core form and what stands in its FROM."""
+    """One SELECT as compiled: what it was made from, its Core form, what stands in its FROM."""
 
+    source: Any
     select: Select[Any]
     froms: tuple[FromClause, ...]
 
@@ -35,18 +38,30 @@ class Scope:
 class Trace:
     """Everything the compiler met in one statement."""
 
-    scopes: dict[int, Scope] = field(default_factory=dict)
+    scopes: list[Scope] = field(default_factory=list)
     tables: set[Table] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
+    operators: list[str] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
     opaque: set[str] = field(default_factory=set)
     binds: Counter[str] = field(default_factory=Counter)
+    writes: list[str] = field(default_factory=list)
     statement: Any = None
-    compile_state: Any = None
+    extra_froms: Sequence[FromClause] = ()
 
     def scope_of(self, select: object) -> Scope | None:
-        """Return the scope compiled from `select`, as it stands in the statement."""
-        return self.scopes.get(id(select))
+        """Return the scope compiled from `select`, as it stands in the statement.
+
+        None if there is none, or if the same object means different things in two places.
+        """
+        found = [one for one in self.scopes if select is one.source or select is one.select]
+        first = found[0] if found else None
+        alike = all(_same(one.froms, found[0].froms) for one in found)
+        return first if alike else None
+
+
+def _same(left: Sequence[object], right: Sequence[object]) -> bool:
+    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
 
 
 class _Watcher:
@@ -65,9 +80,8 @@ class _Watcher:
 
     def _setup_select_stack(self, select: Any, *args: Any, **kw: Any) -> Sequence[FromClause]:
         froms: Sequence[FromClause] = super()._setup_select_stack(select, *args, **kw)  # type: ignore[misc]
-        scope = Scope(select, tuple(froms))
-        self.trace.scopes[id(self._selects[-1])] = scope
-        self.trace.scopes[id(select)] = scope
+        self.trace.scopes.append(Scope(self._selects[-1], select, tuple(froms)))
+        self.trace.texts.extend(_hints(select))
         return froms
 
     def visit_table(self, table: Any, *args: Any, **kw: Any) -> str:
@@ -80,10 +94,22 @@ class _Watcher:
         text: str = super().visit_textclause(textclause, *args, **kw)  # type: ignore[misc]
         return text
 
+    def visit_tstring(self, tstring: Any, *args: Any, **kw: Any) -> str:
+        self.trace.opaque.add("a template string")
+        text: str = super().visit_tstring(tstring, *args, **kw)  # type: ignore[misc]
+        return text
+
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
         if column.is_literal:
             self.trace.texts.append(str(column.name))
         text: str = super().visit_column(column, *args, **kw)  # type: ignore[misc]
+        return text
+
+    def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
+        # SQLAlchemy puts parentheses around the others.
+        if operator.precedence > 0:
+            self.trace.operators.append(operator.opstring)
+        text: str = super().visit_custom_op_binary(element, operator, **kw)  # type: ignore[misc]
         return text
 
     def visit_function(self, func: Any, *args: Any, **kw: Any) -> str:
@@ -107,6 +133,28 @@ class _Watcher:
         text: str = super().visit_textual_select(taf, *args, **kw)  # type: ignore[misc]
         return text
 
+    def visit_insert(self, insert_stmt: Any, *args: Any, **kw: Any) -> str:
+        self.trace.writes.append("INSERT")
+        text: str = super().visit_insert(insert_stmt, *args, **kw)  # type: ignore[misc]
+        return text
+
+    def visit_update(self, update_stmt: Any, *args: Any, **kw: Any) -> str:
+        self.trace.writes.append("UPDATE")
+        self.trace.texts.extend(_hints(update_stmt))
+        text: str = super().visit_update(update_stmt, *args, **kw)  # type: ignore[misc]
+        return text
+
+    def visit_delete(self, delete_stmt: Any, *args: Any, **kw: Any) -> str:
+        self.trace.writes.append("DELETE")
+        self.trace.texts.extend(_hints(delete_stmt))
+        text: str = super().visit_delete(delete_stmt, *args, **kw)  # type: ignore[misc]
+        return text
+
+
+def _hints(statement: Any) -> Iterator[str]:
+    yield from (getattr(statement, "_hints", None) or {}).values()
+    yield from (text for _, text in getattr(statement, "_statement_hints", None) or ())
+
 
 @cache
 def _watching(compiler: Any) -> Any:
@@ -120,12 +168,18 @@ def trace(
 
     The first of `dialects` that can compile it is used; raise its `CompileError` if none can.
     """
-    failure: sa_exc.SQLAlchemyError | None = None
+    failure: sa_exc.CompileError | None = None
+    dialects = list(dialects)
     for dialect in dialects:
         try:
-            return _trace(statement, dialect, column_keys)
-        except (sa_exc.CompileError, sa_exc.UnsupportedCompilationError) as error:
+            found = _trace(statement, dialect, column_keys)
+        except sa_exc.CompileError as error:
             failure = failure or error
+        except NotImplementedError as error:
+            failure = failure or sa_exc.CompileError(str(error))
+        else:
+            _note_custom(found, statement, dialects)
+            return found
     raise failure or sa_exc.CompileError("no dialect to compile with")
 
 
@@ -136,7 +190,34 @@ def _trace(statement: ClauseElement, dialect: Dialect, column_keys: list[str] | 
     watcher.trace = result = Trace()
     watcher._selects = []
     watcher.__init__(dialect, statement, column_keys=column_keys)
-    result.compile_state = watcher.compile_state
-    state = watcher.compile_state
-    result.statement = getattr(state, "statement", None) if state is not None else None
+    result.statement = getattr(watcher.compile_state, "statement", None)
+    result.extra_froms = tuple(getattr(watcher.compile_state, "_extra_froms", None) or ())
     return result
+
+
+# -- constructs compiled by the application ----------------------------------------------------
+
+
+def is_custom(part: Any) -> bool:
+    """Return whether the application says with ``@compiles`` how `part` is rendered."""
+    return hasattr(type(part), "_compiler_dispatcher")
+
+
+def _note_custom(found: Trace, statement: Any, dialects: Sequence[Dialect]) -> None:
+    """Read the SQL that constructs with an ``@compiles`` of their own render."""
+    roots = [statement, found.statement, *(scope.select for scope in found.scopes)]
+    parts = {
+        id(part): part for root in roots if root is not None for part in visitors.iterate(root)
+    }
+    for part in parts.values():
+        if is_custom(part):
+            found.functions.add(type(part).__name__.lower())
+            found.texts.extend(_rendered(part, found, dialects))
+
+
+def _rendered(part: Any, found: Trace, dialects: Sequence[Dialect]) -> Iterator[str]:
+    for dialect in dialects:
+        try:
+            yield str(part.compile(dialect=dialect))
+        except (sa_exc.SQLAlchemyError, AttributeError, KeyError, TypeError):
+            found.opaque.add(f"the construct {type(part).__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy.sql import operators
@@ -16,7 +16,9 @@ from sqlalchemy.sql.elements import (
     Null,
     Tuple,
 )
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
+from router.hooks.statements import resolved
 from router.route.predicates import (
     ANYTHING,
     NOTHING,
@@ -47,8 +49,10 @@ _COMPARISONS: dict[Any, tuple[Comparison, Comparison]] = {
 class Comparisons:
     """Knows the statement's parameters; everything it does not understand is `ANYTHING`."""
 
-    def __init__(self, binds: Mapping[str, int]) -> None:
-        self._binds = binds
+    def __init__(self, binds: Sequence[BindParameter[Any]]) -> None:
+        self._binds: dict[str, list[int]] = {}
+        for index, bind in enumerate(binds):
+            self._binds.setdefault(bind.key, []).append(index)
 
     def equality(self, clause: Any, resolve: Resolve) -> Same | None:
         """Return the two columns that `clause` says are equal, if that is what it says."""
@@ -63,6 +67,7 @@ class Comparisons:
         `certain` tells whether a column's table takes part in every row: elsewhere a NULL
         may come from an outer join, and says nothing.
         """
+        clause = resolved(clause)
         if isinstance(clause, Grouping):
             return self.predicate(clause.element, resolve, certain)
         if isinstance(clause, BooleanClauseList):
@@ -111,15 +116,24 @@ class Comparisons:
 
     def _between(self, clause: Any, resolve: Resolve) -> Predicate:
         column = resolve(clause.left)
-        if column is None or not isinstance(clause.right, ExpressionClauseList):
+        bounds = clause.right
+        # BETWEEN SYMMETRIC takes its bounds in either order.
+        modified = any(clause.modifiers.values())
+        if column is None or modified or not isinstance(bounds, ExpressionClauseList):
             return ANYTHING
-        low, high = (self._value(part) for part in clause.right.clauses)
-        bounds = ((Comparison.GE, low), (Comparison.LE, high))
-        return conjunction(Compare(column, how, v) for how, v in bounds if v is not None)
+        low, high = (self._value(part) for part in bounds.clauses)
+        both = ((Comparison.GE, low), (Comparison.LE, high))
+        return conjunction(Compare(column, how, v) for how, v in both if v is not None)
 
     def _value(self, clause: Any) -> Value | None:
         while isinstance(clause, Grouping):
             clause = clause.element
-        if not isinstance(clause, BindParameter) or clause.key not in self._binds:
+        if not isinstance(clause, BindParameter) or not _is_sent_unchanged(clause.type):
             return None
-        return Value(self._binds[clause.key], clause.key)
+        first, *others = self._binds.get(clause.key, (None,))
+        return None if first is None else Value(first, clause.key, tuple(others))
+
+
+def _is_sent_unchanged(kind: TypeEngine[Any]) -> bool:
+    """Return whether the database gets a value of this type as the application gave it."""
+    return not isinstance(kind, (TypeDecorator, UserDefinedType))

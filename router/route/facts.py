@@ -2,74 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import CTE, Alias, CompoundSelect, FromClause, Join, Select, Table
+from sqlalchemy import CTE, CompoundSelect, FromClause, Join, Select, Table, Values
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnClause, Grouping
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import (
-    AliasedReturnsRows,
     Exists,
     FromGrouping,
-    ScalarSelect,
     SelectBase,
     SelectStatementGrouping,
-    TableSample,
 )
 
+from router.hooks.statements import plain_table, resolved
 from router.hooks.trace import Scope, Trace
+from router.route.clauses import is_in_subquery, outside_where, selects
 from router.route.comparisons import Comparisons
-from router.route.predicates import (
-    AllOf,
-    Compare,
-    Equals,
-    OneOf,
-    Predicate,
-)
-from router.route.regions import ColumnRef, Occurrence, Region, Same
+from router.route.environment import Derived, Environment, layers
+from router.route.predicates import null_rejecting
+from router.route.regions import ColumnRef, Occurrence, Part, Region, Same
 from router.route.transparency import gives_one_row, is_transparent
+
+Comparable = Callable[[Any, Any], bool]
+"""Whether two columns that are equal in the database are equal as keys, too."""
+
+Conditions = list[tuple[Any, Region]]
 
 
 class UnreadableError(Exception):
     """The statement has a part whose tables or rows cannot be followed."""
-
-
-@dataclass(eq=False)
-class Environment:
-    """The FROM elements that a SELECT can see, its own first, then those around it."""
-
-    outer: Environment | None = None
-    tables: dict[FromClause, Occurrence] = field(default_factory=dict)
-    derived: dict[FromClause, Environment] = field(default_factory=dict)
-
-    def within(self) -> Iterator[Environment]:
-        """Yield this environment and those of the derived tables inside it."""
-        yield self
-        for inner in self.derived.values():
-            yield from inner.within()
-
-    def find(self, column: Any) -> Occurrence | None:
-        """Return the occurrence that `column` belongs to, through derived tables."""
-        element = getattr(column, "table", None)
-        at: Environment | None = self
-        while at is not None and element is not None:
-            if element in at.tables:
-                return at.tables[element]
-            if element in at.derived:
-                return _source(column, at.derived[element])
-            at = at.outer
-        return None
-
-
-def _source(column: ColumnClause[Any], derived: Environment) -> Occurrence | None:
-    bases = column.base_columns
-    if len(bases) != 1:
-        return None
-    element = getattr(next(iter(bases)), "table", None)
-    found = [env.tables[element] for env in derived.within() if element in env.tables]
-    return found[0] if len(found) == 1 else None
 
 
 class Facts:
@@ -79,48 +42,59 @@ class Facts:
     ----------
     trace:
         The statement as its compiler resolved it.
-    binds:
-        The position of each bound parameter, by its key.
+    comparisons:
+        Knows the statement's parameters.
+    comparable:
+        Whether two columns that are equal in the database are equal as keys, too.
     """
 
-    def __init__(self, trace: Trace, binds: Mapping[str, int]) -> None:
+    def __init__(self, trace: Trace, comparisons: Comparisons, comparable: Comparable) -> None:
         self.trace = trace
         self.root = Region()
         self.occurrences: list[Occurrence] = []
         self.selects: list[tuple[Select[Any], Region]] = []
         self.compounds = 0
-        self._comparisons = Comparisons(binds)
-        self._recursing: list[CTE] = []
+        self._comparisons = comparisons
+        self._comparable = comparable
+        self._recursing: list[FromClause] = []
+        self._read: list[Scope] = []
 
     # -- statements -----------------------------------------------------------------------
 
     def read_query(self, query: Any) -> None:
         """Read a SELECT or a set operation as the whole statement."""
-        environment = Environment()
-        if isinstance(query, CompoundSelect):
-            self._compound(query, environment)
-        else:
-            self._select(query, self.root, environment)
+        if self.trace.writes:
+            raise UnreadableError(f"it does more than read: {self.trace.writes[0]}")
+        self._select(query, self.root, Environment())
+        self._check_all_was_read()
 
-    def read_dml(self, table: FromClause, criteria: Iterable[Any], values: Iterable[Any]) -> None:
-        """Read an UPDATE or DELETE of `table`, or the subqueries of an INSERT's values."""
+    def read_dml(self, statement: Any, others: Iterable[Any] = ()) -> None:
+        """Read an UPDATE or DELETE as compiled; `others` are its values and what it returns."""
         environment = Environment()
-        self._from(table, self.root, environment, [])
-        for clause in (*criteria, *values):
-            for column in _columns(clause):
-                element = column.table
-                known = element is None or environment.find(column) is not None
-                if not known and isinstance(element, FromClause) and element is not table:
-                    self._from(element, self.root, environment, [])
-        for clause in criteria:
-            self._where(clause, self.root, environment)
-        for clause in values:
+        conditions: Conditions = []
+        for element in (statement.table, *self.trace.extra_froms):
+            self._from(element, self.root, environment, conditions)
+        conditions += [(clause, self.root) for clause in statement._where_criteria]
+        for clause, where in conditions:
+            self._where(clause, where, environment)
+        for clause in others:
             self._subqueries(clause, self.root, environment)
+        self._check_one_write()
 
-    def read_values(self, values: Iterable[Any]) -> None:
+    def read_insert(self, clauses: Iterable[Any]) -> None:
         """Read the subqueries among the values of an INSERT."""
-        for clause in values:
+        for clause in clauses:
             self._subqueries(clause, self.root, Environment())
+        self._check_one_write()
+
+    def _check_one_write(self) -> None:
+        if len(self.trace.writes) > 1:
+            raise UnreadableError(f"it writes twice: {' and '.join(self.trace.writes)}")
+        self._check_all_was_read()
+
+    def _check_all_was_read(self) -> None:
+        if any(scope not in self._read for scope in self.trace.scopes):
+            raise UnreadableError("it has a subquery in an unusual place")
 
     # -- selects ----------------------------------------------------------------------------
 
@@ -130,76 +104,84 @@ class Facts:
         if isinstance(select, CompoundSelect):
             self._compound(select, environment)
             return
-        scope = self.trace.scope_of(select)
-        if scope is None:
-            raise UnreadableError(f"a {type(select).__name__} in it cannot be followed")
-        self.selects.append((scope.select, region))
-        conditions: list[tuple[Any, Region]] = []
-        for element in scope.froms:
+        core = self._scope(select)
+        self.selects.append((core.select, region))
+        conditions: Conditions = []
+        for element in core.froms:
             self._from(element, region, environment, conditions)
+        conditions += [(clause, region) for clause in core.select._where_criteria]
         for clause, where in conditions:
             self._where(clause, where, environment)
-        for clause in scope.select._where_criteria:
-            self._where(clause, region, environment)
         # An aggregate without GROUP BY gives a row even where no row matches, and evaluates
         # its subqueries then: what holds for matching rows says nothing about them.
-        around = Region(opaque=True) if gives_one_row(scope.select) else region
-        for clause in _outside_where(scope):
+        around = Region(opaque=True) if gives_one_row(core.select) else region
+        for clause in outside_where(core.select):
             self._subqueries(clause, around, environment)
+        self._independent(core.select)
+
+    def _scope(self, select: Any) -> Scope:
+        scope = self.trace.scope_of(select)
+        if scope is None:
+            raise UnreadableError(f"a {type(select).__name__} in it has no single meaning")
+        self._read += [one for one in self.trace.scopes if one.source is scope.source]
+        return scope
 
     def _compound(self, compound: CompoundSelect[Any], environment: Environment) -> None:
         # What holds in one member does not hold in the others: each is a region of its own.
         self.compounds += 1
         for member in compound.selects:
             self._select(member, Region(opaque=True), Environment(environment.outer))
+        for clause in outside_where(compound):
+            self._subqueries(clause, Region(opaque=True), Environment(environment.outer))
+        self._independent(compound)
+
+    def _independent(self, select: Any) -> None:
+        for cte in select._independent_ctes:
+            self._from(cte, Region(opaque=True), Environment(), [])
 
     # -- FROM -------------------------------------------------------------------------------
 
-    def _from(
-        self, element: Any, region: Region, env: Environment, conditions: list[tuple[Any, Region]]
-    ) -> None:
+    def _from(self, element: Any, region: Region, env: Environment, found: Conditions) -> None:
+        base = layers(element)[-1]
         if isinstance(element, FromGrouping):
-            self._from(element.element, region, env, conditions)
+            self._from(element.element, region, env, found)
         elif isinstance(element, Join):
-            self._join(element, region, env, conditions)
-        elif isinstance(element, Table):
-            self._occurs(element, element, region, env)
-        elif isinstance(element, (Alias, TableSample)) and isinstance(element.element, Table):
-            self._occurs(element.element, element, region, env)
-        elif isinstance(element, AliasedReturnsRows):
-            self._derived(element, region, env)
+            self._join(element, region, env, found)
+        elif isinstance(base, Table):
+            self._occurs(base, element, region, env)
+        elif isinstance(base, SelectBase):
+            self._derived(element, base, region, env)
+        elif isinstance(base, (FunctionElement, Values)):
+            env.unknown.add(element)
+            self._subqueries(base, region, env)
         else:
-            self._subqueries(element, region, env)
+            raise UnreadableError(f"a {type(base).__name__} in its FROM cannot be followed")
 
     def _occurs(self, table: Table, element: FromClause, region: Region, env: Environment) -> None:
-        found = Occurrence(len(self.occurrences), table, element, region)
+        found = Occurrence(len(self.occurrences), plain_table(table), element, region)
         self.occurrences.append(found)
         env.tables[element] = found
 
-    def _join(
-        self, join: Join, region: Region, env: Environment, conditions: list[tuple[Any, Region]]
-    ) -> None:
-        if join.full:
-            raise UnreadableError("a FULL OUTER JOIN in it keeps unmatched rows of both sides")
-        self._from(join.left, region, env, conditions)
-        side = Region(parent=region, nullable=True) if join.isouter else region
-        self._from(join.right, side, env, conditions)
+    def _join(self, join: Join, region: Region, env: Environment, found: Conditions) -> None:
+        # Rows of an outer-joined side matter only while they satisfy the ON; those of the
+        # other side, and of both sides of a FULL join, matter in any case.
+        left = Region(region, Part.NULLABLE) if join.full else region
+        right = Region(region, Part.NULLABLE) if join.full or join.isouter else region
+        self._from(join.left, left, env, found)
+        self._from(join.right, right, env, found)
         if join.onclause is not None:
-            conditions.append((join.onclause, side))
+            found.append((join.onclause, Region(region) if join.full else right))
 
-    def _derived(self, element: Any, region: Region, env: Environment) -> None:
-        inner = element.element
-        while isinstance(inner, SelectStatementGrouping):
-            inner = inner.element
-        if element in self._recursing or not isinstance(inner, SelectBase):
-            if not isinstance(inner, (SelectBase, Join)):
-                self._subqueries(inner, region, env)
-                return
-            if isinstance(inner, Join):
-                raise UnreadableError("an alias of a join in it cannot be followed")
+    def _derived(self, element: Any, inner: Any, region: Region, env: Environment) -> None:
+        names = frozenset(layers(element)[:-1])
+        if any(name in self._recursing for name in names) or _is_recursive_part(element):
+            # Its rows come from every turn of the recursion, and nothing is known of them.
+            env.unknown.add(element)
+            if not any(_restates(one, names) for one in self._recursing):
+                self._select(inner, Region(opaque=True), Environment(env))
             return
         within = Environment(env)
-        env.derived[element] = within
+        env.derived[element] = Derived(within, names)
         self._recursing.append(element)
         try:
             self._derived_select(inner, region, within)
@@ -210,13 +192,16 @@ class Facts:
         if isinstance(inner, CompoundSelect):
             self._compound(inner, within)
             return
-        sub = Region(parent=region, opaque=not is_transparent(inner))
-        region.included.append(sub)
+        core = self._scope(inner).select
+        sub = Region(region, opaque=not is_transparent(core))
+        if not gives_one_row(core):
+            region.included.append(sub)
         self._select(inner, sub, within)
 
     # -- predicates ---------------------------------------------------------------------------
 
     def _where(self, clause: Any, region: Region, env: Environment) -> None:
+        clause = resolved(clause)
         if isinstance(clause, Grouping):
             self._where(clause.element, region, env)
         elif isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
@@ -224,135 +209,81 @@ class Facts:
                 self._where(part, region, env)
         elif isinstance(clause, Exists):
             self._exists(clause, region, env)
-        elif _is_in_subquery(clause):
+        elif is_in_subquery(clause):
             self._in_subquery(clause, region, env)
         else:
             self._condition(clause, region, env)
 
     def _condition(self, clause: Any, region: Region, env: Environment) -> None:
-        def resolve(column: Any) -> ColumnRef | None:
-            return self._ref(column, env)
-
         def certain(column: ColumnRef) -> bool:
             return self.occurrences[column.occurrence].region in region.certain()
 
-        same = self._comparisons.equality(clause, resolve)
+        same = self._comparisons.equality(clause, env.find)
         if same is not None:
-            region.equalities.append(same)
+            self._equal(same, region)
             self._reject_nulls((same.left, same.right), region)
         else:
-            predicate = self._comparisons.predicate(clause, resolve, certain)
+            predicate = self._comparisons.predicate(clause, env.find, certain)
             region.predicates.append(predicate)
-            self._reject_nulls(_null_rejecting(predicate), region)
+            self._reject_nulls(null_rejecting(predicate), region)
         self._subqueries(clause, region, env)
 
-    def _reject_nulls(self, columns: Iterable[ColumnRef], region: Region) -> None:
+    def _equal(self, same: Same, region: Region) -> None:
+        left, right = (self._column(one) for one in (same.left, same.right))
+        if self._comparable(left, right):
+            region.equalities.append(same)
+
+    def _column(self, ref: ColumnRef) -> Any:
+        table = self.occurrences[ref.occurrence].table
+        return next((one for one in table.columns if one.name == ref.column), None)
+
+    def _reject_nulls(self, rejected: Iterable[Any], region: Region) -> None:
         # A row whose outer-joined side found no match fails the condition, so that
         # side takes part for certain.
-        for column in columns:
+        for column in rejected:
             side: Region | None = self.occurrences[column.occurrence].region
             chain = []
             while side is not None and side not in region.certain():
                 chain.append(side)
-                side = side.parent if side.nullable or side in _included(side.parent) else None
+                side = side.parent if side.part is Part.NULLABLE or side.is_included() else None
             if side is not None:
                 region.included.extend(one for one in chain if one not in region.certain())
 
     def _exists(self, clause: Exists, region: Region, env: Environment) -> None:
-        for select in _selects(clause):
-            sub = Region(parent=region)
+        for select in selects(clause):
+            sub = Region(region, Part.TESTED)
             self._select(select, sub, Environment(env))
-            if is_transparent(select):
+            if self._is_transparent(select):
                 region.included.append(sub)
 
     def _in_subquery(self, clause: BinaryExpression[Any], region: Region, env: Environment) -> None:
         self._subqueries(clause.left, region, env)
-        for select in _selects(clause.right):
-            sub, within = Region(parent=region), Environment(env)
+        for select in selects(clause.right):
+            sub, within = Region(region, Part.TESTED), Environment(env)
             self._select(select, sub, within)
-            scope = self.trace.scope_of(select)
-            if not is_transparent(select) or scope is None:
+            if not self._is_transparent(select):
                 continue
-            outer = self._ref(clause.left, env)
-            inner = self._ref(next(iter(scope.select.inner_columns), None), within)
+            outer = env.find(clause.left)
+            inner = within.find(next(iter(self._scope(select).select.inner_columns), None))
             region.included.append(sub)
             if outer is not None and inner is not None:
-                sub.equalities.append(Same(outer, inner))
+                self._equal(Same(outer, inner), sub)
+
+    def _is_transparent(self, select: Any) -> bool:
+        scope = self.trace.scope_of(select)
+        return scope is not None and is_transparent(scope.select)
 
     def _subqueries(self, clause: Any, region: Region, env: Environment) -> None:
-        for select in _selects(clause):
-            self._select(select, Region(parent=region), Environment(env))
-
-    def _ref(self, column: Any, env: Environment) -> ColumnRef | None:
-        while isinstance(column, Grouping):
-            column = column.element
-        if not isinstance(column, ColumnClause):
-            return None
-        occurrence = env.find(column)
-        if occurrence is None:
-            return None
-        bases = column.base_columns
-        name = next(iter(bases)).name if len(bases) == 1 else column.name
-        return ColumnRef(occurrence.number, name)
+        for select in selects(resolved(clause)):
+            self._select(select, Region(region), Environment(env))
 
 
-def _included(region: Region | None) -> list[Region]:
-    return region.included if region is not None else []
+def _is_recursive_part(element: Any) -> bool:
+    """Return whether `element` names a recursive CTE inside of its own definition."""
+    base = layers(element)[-1]
+    ctes = [one for one in layers(element) if isinstance(one, CTE)]
+    return any(cte.recursive for cte in ctes) and not isinstance(base, CompoundSelect)
 
 
-def _null_rejecting(predicate: Predicate) -> tuple[ColumnRef, ...]:
-    match predicate:
-        case Equals(ColumnRef() as column) | Compare(ColumnRef() as column):
-            return (column,)
-        case OneOf(columns):
-            return tuple(column for column in columns if isinstance(column, ColumnRef))
-        case AllOf(parts):
-            return tuple(column for part in parts for column in _null_rejecting(part))
-        case _:
-            return ()
-
-
-def _is_in_subquery(clause: Any) -> bool:
-    return (
-        isinstance(clause, BinaryExpression)
-        and clause.operator is operators.in_op
-        and isinstance(clause.right, (ScalarSelect, SelectBase))
-    )
-
-
-def _outside_where(scope: Scope) -> Iterator[Any]:
-    select = scope.select
-    yield from select._raw_columns
-    yield from select._having_criteria
-    yield from select._group_by_clauses
-    yield from select._order_by_clauses
-    yield from (
-        clause for clause in (select._limit_clause, select._offset_clause) if clause is not None
-    )
-    if select._distinct_on:
-        yield from select._distinct_on
-
-
-def _children(clause: Any) -> Iterator[Any]:
-    # FROM elements below a column are not mentions of a table; SELECTs are.
-    for child in clause.get_children():
-        if not isinstance(child, FromClause) or isinstance(child, SelectBase):
-            yield child
-
-
-def _selects(clause: Any) -> Iterator[Any]:
-    """Yield the outermost SELECTs inside an expression."""
-    if isinstance(clause, SelectBase) and not isinstance(clause, SelectStatementGrouping):
-        yield clause
-    elif not isinstance(clause, Table):
-        for child in _children(clause):
-            yield from _selects(child)
-
-
-def _columns(clause: Any) -> Iterator[ColumnClause[Any]]:
-    """Yield the columns in an expression, not those inside its subqueries."""
-    if isinstance(clause, ColumnClause):
-        yield clause
-    elif not isinstance(clause, SelectBase):
-        for child in _children(clause):
-            yield from _columns(child)
+def _restates(cte: Any, names: frozenset[FromClause]) -> bool:
+    return any(one is cte or getattr(cte, "_restates", None) is one for one in names)

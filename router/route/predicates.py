@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from router.errors import RoutingError
 from router.shardmap.functions.protocol import Bound, KeyValue
 
 MAX_BOXES = 4096
@@ -24,6 +25,8 @@ class Value:
 
     index: int
     name: str
+    others: tuple[int, ...] = ()
+    """Further parameters of the same name; they must have the same value."""
 
 
 Read = Callable[[Value], Any]
@@ -139,10 +142,14 @@ Normalise = Callable[[int, Any], KeyValue]
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What `possible` needs of one execution: parameters, and the key columns' types."""
+    """What `possible` needs of one execution: parameters, and the key columns' types.
+
+    `bound` is `normalise` for the ends of ranges: None for a number between two keys.
+    """
 
     read: Read
     normalise: Normalise
+    bound: Callable[[int, Any], KeyValue | None]
     width: int
 
 
@@ -192,6 +199,19 @@ def disjunction(parts: Iterable[Predicate]) -> Predicate:
     return kept[0] if len(kept) == 1 else AnyOf(tuple(kept))
 
 
+def null_rejecting(predicate: Predicate) -> tuple[Any, ...]:
+    """Return columns that are not NULL in any row for which `predicate` is true."""
+    match predicate:
+        case Equals(column) | Compare(column):
+            return (column,)
+        case OneOf(columns):
+            return tuple(column for column in columns if column is not None)
+        case AllOf(parts):
+            return tuple(column for part in parts for column in null_rejecting(part))
+        case _:
+            return ()
+
+
 def possible(predicate: Predicate, reader: Reader) -> list[Box]:
     """Return boxes that together contain every key for which `predicate` can be true."""
     match predicate:
@@ -234,23 +254,31 @@ def _values_box(reader: Reader, position: int, values: Iterable[Any]) -> list[Bo
     return [_box(reader.width, {position: found})] if found else []
 
 
-def _one_of(reader: Reader, positions: Sequence[Any], values: Iterable[Any]) -> list[Box]:
+def _one_of(reader: Reader, positions: Sequence[Any], given: Any) -> list[Box]:
+    values = members(given)
     if len(positions) == 1:
         return _values_box(reader, positions[0], (scalar(value) for value in values))
-    rows = [row for row in (tuple(value) for value in values) if None not in row]
+    rows = [row for row in (members(value) for value in values) if None not in row]
     if len(rows) > MAX_BOXES:
         return [_box(reader.width, {})]
-    return [
-        _box(
-            reader.width,
-            {
-                position: frozenset((reader.normalise(position, item),))
-                for position, item in zip(positions, row, strict=True)
-                if position >= 0
-            },
-        )
-        for row in rows
-    ]
+    return [_box(reader.width, _row_domains(reader, positions, row)) for row in rows]
+
+
+def _row_domains(
+    reader: Reader, positions: Sequence[int], row: Sequence[Any]
+) -> Mapping[int, Domain]:
+    if len(row) != len(positions):
+        what = f"IN compares {len(positions)} columns with {len(row)} values"
+        raise RoutingError("R204", what)
+    pairs = [(at, item) for at, item in zip(positions, row, strict=True) if at >= 0]
+    return {at: frozenset((reader.normalise(at, item),)) for at, item in pairs}
+
+
+def members(value: Any) -> Sequence[Any]:
+    """Return the members of a list that can be gone through twice; raise for all else."""
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        raise RoutingError("R204", f"IN takes a list of keys, not {type(value).__name__}")
+    return tuple(value)
 
 
 def scalar(value: Any) -> Any:
@@ -261,7 +289,10 @@ def scalar(value: Any) -> Any:
 def _compare_box(reader: Reader, position: int, how: Comparison, value: Any) -> list[Box]:
     if value is None:
         return []
-    bound = Bound(reader.normalise(position, value), how in (Comparison.LE, Comparison.GE))
+    end = reader.bound(position, value)
+    if end is None:
+        return [_box(reader.width, {})]
+    bound = Bound(end, how in (Comparison.LE, Comparison.GE))
     below = how in (Comparison.LT, Comparison.LE)
     interval = Interval(high=bound) if below else Interval(low=bound)
     return [_box(reader.width, {position: interval})]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import NamedTuple
 
 from sqlalchemy import FromClause, Table
@@ -33,13 +34,21 @@ class Same:
     right: ColumnRef
 
 
+class Part(Enum):
+    """What the rows of a region are to the rows of the region around it."""
+
+    JOINED = "joined"
+    NULLABLE = "the side of an outer join whose rows may be missing"
+    TESTED = "tested for, by EXISTS or IN: they give the outer row, but do not multiply it"
+
+
 @dataclass(eq=False, slots=True)
 class Region:
     """One region; `opaque` ones do not let outer facts in (a LIMIT would see fewer rows)."""
 
     parent: Region | None = None
+    part: Part = Part.JOINED
     opaque: bool = False
-    nullable: bool = False
     predicates: list[Predicate] = field(default_factory=list)
     equalities: list[Same] = field(default_factory=list)
     included: list[Region] = field(default_factory=list)
@@ -49,6 +58,17 @@ class Region:
         yield self
         for region in self.included:
             yield from region.certain()
+
+    def joined(self) -> Iterator[Region]:
+        """Yield this region and those of whose rows each of its rows has exactly one."""
+        yield self
+        for region in self.included:
+            if region.part is not Part.TESTED:
+                yield from region.joined()
+
+    def is_included(self) -> bool:
+        """Return whether the rows of this region take part in those of the one around it."""
+        return self.parent is not None and self in self.parent.included
 
     def known(self) -> list[Region]:
         """Return every region whose facts hold for the rows of this one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column
@@ -11,13 +11,19 @@ from sqlalchemy.sql.elements import BindParameter, ClauseElement, Null
 
 from router.errors import RoutingError
 from router.hooks.statements import attribute_names, given_values
-from router.route.aim import wrong_key
 from router.route.binds import ShardedTable
+from router.route.keys import wrong_key
+from router.route.parameters import plain_value
 from router.route.predicates import Null as NullKey
 from router.shardmap.functions.protocol import NoShardError
 from router.shardmap.keytypes import KeyValueError
 
-_ABSENT = object()
+
+def parameter_rows(params: Any) -> Sequence[Mapping[Any, Any]]:
+    """Return the rows that an execution's parameters are, of one or of many."""
+    if isinstance(params, (list, tuple)):
+        return params
+    return [params] if params else []
 
 
 def rows_of(statement: Any, params: Any) -> list[Mapping[Any, Any]]:
@@ -77,20 +83,37 @@ class KeyReader:
     def names_key(self, names: Iterable[Any]) -> bool:
         """Return whether any of `names` (columns, or names of columns) is part of the key."""
         mine = {name for names_ in self._names for name in names_}
-        return any(_name(one) in mine for one in names)
+        mine |= {column.name for column in self.columns} | {column.key for column in self.columns}
+        return any(
+            one in mine if isinstance(one, str) else any(_is(one, c) for c in self.columns)
+            for one in names
+        )
 
     def _value(self, row: Mapping[Any, Any], at: int, column: Column[Any]) -> Any:
-        found: Any = _ABSENT
-        for given, value in row.items():
-            if _name(given) in self._names[at]:
-                found = value
-        if found is _ABSENT:
-            found = default_of(column, self.binding)
-        return self._plain(found, column)
+        names = self._names[at]
+        found = [row[name] for name in names if name in row]
+        found += [value for given, value in row.items() if _is(given, column)]
+        values = [self._plain(value, row, column) for value in found]
+        if not values:
+            return default_of(column, self.binding)
+        if any(value != values[0] for value in values):
+            raise self._unclear(column, "is given twice, with different values")
+        if names[0] not in row and len(names) > 1 and names[1] in row:
+            # The ORM drops what is not named by an attribute, or takes it for the column.
+            raise self._unclear(column, f"is named {names[1]!r}, not {names[0]!r}")
+        if values[0] is None and (column.default or column.server_default) is not None:
+            raise self._unclear(column, "is NULL, for which its default may be put")
+        return values[0]
 
-    def _plain(self, value: Any, column: Column[Any]) -> Any:
+    def _unclear(self, column: Column[Any], what: str) -> RoutingError:
+        name = f"{self.binding.table.fullname}.{column.name}"
+        return RoutingError("R202", f"the shard key {name} {what}", fix="give the key once")
+
+    def _plain(self, value: Any, row: Mapping[Any, Any], column: Column[Any]) -> Any:
         if isinstance(value, BindParameter):
-            return value.effective_value
+            if value.key in row and row[value.key] is not value:
+                return self._plain(row[value.key], row, column)
+            value = plain_value(value)
         if isinstance(value, Null):
             return None
         if isinstance(value, ClauseElement) or hasattr(value, "__clause_element__"):
@@ -110,10 +133,12 @@ class KeyReader:
             raise wrong_key(binding.keyspace, names, binding.key, position, error) from error
 
 
-def _name(given: Any) -> Any:
+def _is(given: Any, column: Column[Any]) -> bool:
+    """Return whether `given`, by which a row names a value, is `column` itself."""
     if isinstance(given, str):
-        return given
-    return getattr(given, "key", None)
+        return False
+    element = given.__clause_element__() if hasattr(given, "__clause_element__") else given
+    return bool(column.shares_lineage(element))
 
 
 def default_of(column: Column[Any], binding: ShardedTable) -> Any:

@@ -71,3 +71,8 @@ class Target:
         if self.refusal is not None:
             head = f"{head}: {self.refusal.id} {self.refusal.what}"
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
+
+
+def refused(id: str, what: str) -> Target:
+    """Return the target of a statement that is not executed."""
+    return Target(Reach.REFUSED, refusal=Refusal(id, what))

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import CompoundSelect, FromClause, Select
-from sqlalchemy.sql.elements import Over, WithinGroup
+from sqlalchemy.sql.elements import ColumnClause, Over, TextClause, WithinGroup
 from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 from sqlalchemy.sql.selectable import ScalarSelect, SelectBase, SelectStatementGrouping
+
+from router.hooks.trace import is_custom
+from router.route.texts import is_plain_value
 
 # Functions of one row's values, whose result does not depend on when or where they run.
 ROW_FUNCTIONS = frozenset(
@@ -19,6 +22,13 @@ ROW_FUNCTIONS = frozenset(
 
 AGGREGATES = frozenset("avg count max min sum".split())
 
+_EXTENSIONS = (
+    "_pre_columns_clause",
+    "_post_select_clause",
+    "_post_criteria_clause",
+    "_post_body_clause",
+)
+
 
 def whole_set_reason(select: Any) -> str | None:
     """Return what in `select` depends on more than one row at a time, or None."""
@@ -26,6 +36,7 @@ def whole_set_reason(select: Any) -> str | None:
         select = select.element
     if isinstance(select, CompoundSelect):
         return "a set operation"
+    extensions = [name for name in _EXTENSIONS if getattr(select, name, None) is not None]
     for present, name in (
         (select._group_by_clauses, "GROUP BY"),
         (select._having_criteria, "HAVING"),
@@ -33,11 +44,13 @@ def whole_set_reason(select: Any) -> str | None:
         (select._limit_clause is not None, "LIMIT"),
         (select._offset_clause is not None, "OFFSET"),
         (select._fetch_clause is not None, "FETCH"),
-        (select._prefixes or select._suffixes or select._hints, "a prefix, suffix or hint"),
+        (select._prefixes or select._suffixes, "a prefix or suffix"),
+        (select._hints or select._statement_hints, "a hint"),
+        (extensions, "an extension of the SELECT"),
     ):
         if present:
             return name
-    return _function_reason(select)
+    return _part_reason(select)
 
 
 def is_transparent(select: Any) -> bool:
@@ -48,34 +61,42 @@ def is_transparent(select: Any) -> bool:
 def gives_one_row(select: Select[Any]) -> bool:
     """Return whether `select` may aggregate without GROUP BY: one row, even of no rows."""
     grouped = bool(select._group_by_clauses)
-    return not grouped and (bool(select._having_criteria) or _function_reason(select) is not None)
+    return not grouped and (bool(select._having_criteria) or _part_reason(select) is not None)
 
 
-def _function_reason(select: Select[Any]) -> str | None:
+def _part_reason(select: Select[Any]) -> str | None:
     for column in (*select._raw_columns, *select._order_by_clauses):
-        for function in row_functions(column):
-            if isinstance(function, (Over, WithinGroup)):
+        for part in _notable_parts(column):
+            if isinstance(part, (Over, WithinGroup)):
                 return "a window function"
-            if function_name(function) not in ROW_FUNCTIONS:
-                return f"the function {function_name(function)}()"
+            if not isinstance(part, FunctionElement):
+                return f"the text {str(part)[:60]!r}"
+            if is_custom(part) or _function_name(part) not in ROW_FUNCTIONS:
+                return f"the function {_function_name(part)}()"
     return None
 
 
-def function_name(function: Any) -> str:
+def _function_name(function: Any) -> str:
     """Return the lower-case name of a function as written in SQL, its packages included."""
     if isinstance(function, GenericFunction):
         return str(function.name).lower()
     packages = getattr(function, "packagenames", ())
-    return ".".join((*packages, getattr(function, "name", "?"))).lower()
+    return ".".join((*packages, getattr(function, "name", type(function).__name__))).lower()
 
 
-def row_functions(clause: Any) -> Iterator[Any]:
-    """Yield the functions in an expression, not those inside its subqueries."""
-    if isinstance(clause, (FunctionElement, Over, WithinGroup)):
+def _notable_parts(clause: Any) -> Iterator[Any]:
+    """Yield the functions and texts in an expression, not those inside its subqueries."""
+    if isinstance(clause, (FunctionElement, Over, WithinGroup)) or _is_text(clause):
         yield clause
-    if isinstance(clause, (SelectBase, ScalarSelect, FromClause)) and not isinstance(
-        clause, FunctionElement
-    ):
-        return
-    for child in clause.get_children():
-        yield from row_functions(child)
+    closed = isinstance(clause, (SelectBase, ScalarSelect, FromClause))
+    if isinstance(clause, FunctionElement) or not closed:
+        for child in clause.get_children():
+            yield from _notable_parts(child)
+
+
+def _is_text(clause: Any) -> bool:
+    if isinstance(clause, ColumnClause):
+        return clause.is_literal and not is_plain_value(clause.name)
+    if isinstance(clause, TextClause):
+        return not is_plain_value(clause.text)
+    return is_custom(clause)

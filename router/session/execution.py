@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from router.hooks.loaders import loading_options
+
 if TYPE_CHECKING:
     from router.route.target import Destination
     from router.session.routing import Routing
@@ -53,8 +55,12 @@ class Execution:
             **self.extra,
         )
 
-    def write_on(self, destination: Destination, routing: Routing, **changes: Any) -> Any:
+    def write_on(
+        self, destination: Destination, routing: Routing, *, token: bool = False, **options: Any
+    ) -> Any:
         """Execute a write at `destination`."""
-        routing.note_write(destination.database)
-        with routing.aiming(destination.database):
-            return self.on(destination, routing, **changes)
+        routing.writes.note(destination.database)
+        if token and destination.shard is not None:
+            options.update(loading_options(destination.shard, self.options))
+        with routing.writes.aiming(destination.database):
+            return self.on(destination, routing, token=token, **options)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, event
-from sqlalchemy.orm import InstanceState, Mapper, object_session
+from sqlalchemy import Connection
+from sqlalchemy.orm import InstanceState, Mapper
 
-from router.errors import CrossShardError, RouterError, RoutingError
-from router.execute.copies import copy_row
-from router.hooks.flush import sort_by_database
-from router.route.binds import ReferenceTable, ShardedTable
-from router.route.target import Destination, Reach
-from router.session.states import Placement
+from router.errors import RouterError, RoutingError
+from router.execute.copies import compare_copies
+from router.route.binds import Binding, ReferenceTable, ShardedTable
+from router.route.target import Destination
+from router.session.rows import KeysOfRows, prepare
+from router.session.states import Placement, refuse_moved
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
 
 _UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """Where a row is written, and the key attributes that said so."""
+
+    key: tuple[Any, ...]
+    destination: Destination
+    is_new: bool
 
 
 class Flushing:
@@ -28,7 +38,9 @@ class Flushing:
         self._routing = routing
         self._wiring = routing.wiring
         self._connections: dict[str, Connection] = {}
-        self._placed: dict[InstanceState[Any], tuple[Any, Destination]] = {}
+        self._placed: dict[InstanceState[Any], _Placed] = {}
+        # The rows of reference tables whose copies have to be brought in step.
+        self.changed: set[InstanceState[Any]] = set()
 
     # -- rows ------------------------------------------------------------------------------
 
@@ -36,7 +48,7 @@ class Flushing:
         """Return the connection of the database where the row of `state` is written."""
         destination = self._place(state)
         new = destination.shard is not None and state.key is None
-        if new and self._routing.needs_token(mapper.class_):
+        if new and self._wiring.needs_token(mapper.class_):
             self._routing.tell_shards_apart()
             state.identity_token = destination.shard
         connection = self._connections.get(destination.database)
@@ -55,31 +67,49 @@ class Flushing:
             prepare(mapper, self._wiring.states.placement(mapper))
             self._wiring.prepared.add(mapper)
 
+    def expect(self, states: Iterable[InstanceState[Any]]) -> None:
+        """Ask directories once for the keys of all rows, not for each row."""
+        if self._routing.directories is None:
+            return
+        keys = KeysOfRows()
+        for state in states:
+            keys.add(state, self._wiring.states.placement(state.manager.mapper))
+        for name, wanted in keys.new.items():
+            self._routing.directories.claim_all(self._wiring.sharded(name), wanted)
+        for name, wanted in keys.old.items():
+            self._routing.directories.confirm(self._wiring.sharded(name), wanted)
+
     def verify(self) -> None:
         """Raise if an event handler changed the key of a row after its shard was chosen."""
-        for state, (before, _) in self._placed.items():
+        for state, placed in self._placed.items():
             placement = self._wiring.states.placement(state.manager.mapper)
-            if state.key is None and placement.raw(state) != before:
+            if not placed.is_new:
+                refuse_moved(state, placement)
+            elif placement.raw(state) != placed.key:
                 what = f"the shard key of a new {state.mapper} was changed during the flush"
                 fix = "set the key in __init__ or a before_flush handler, not in before_insert"
                 raise RoutingError("R203", what, fix=fix)
+
+    def binding(self, mapper: Mapper[Any]) -> Binding:
+        """Return how the rows of `mapper` are bound."""
+        return self._wiring.states.placement(mapper).binding
 
     def _place(self, state: InstanceState[Any]) -> Destination:
         placement = self._wiring.states.placement(state.manager.mapper)
         raw = placement.raw(state)
         placed = self._placed.get(state)
-        if placed is not None and placed[0] == raw:
-            return placed[1]
+        if placed is not None and placed.key == raw:
+            return placed.destination
         destination = self._destination(state, placement)
         # The key may have been given by a default only now.
-        self._placed[state] = (placement.raw(state), destination)
+        self._placed[state] = _Placed(placement.raw(state), destination, state.key is None)
         return destination
 
     def connection(self, database: str) -> Connection:
         """Return the session's connection to `database`, which is about to be written to."""
         found = self._connections.get(database)
         if found is None:
-            self._routing.note_write(database)
+            self._routing.writes.note(database)
             found = self._routing.session._connection_to(database)
             self._connections[database] = found
         return found
@@ -88,10 +118,11 @@ class Flushing:
         binding = placement.binding
         routing = self._routing
         if isinstance(binding, ShardedTable):
-            shard = self._wiring.states.shard(state, placement, routing.locate)
-            routing.check_partition(binding.keyspace, shard)
+            locate = routing.claim if state.key is None else routing.locate
+            shard = self._wiring.states.shard(state, placement, locate)
+            routing.pins.check(binding.keyspace, shard)
             return self._wiring.shard_destination(binding.keyspace, shard)
-        routing.refuse_outside(f"a row of {binding.table.fullname}")
+        routing.pins.refuse(f"a row of {binding.table.fullname}")
         if isinstance(binding, ReferenceTable):
             return Destination(binding.databases[0])
         return Destination(binding.keyspace.database)
@@ -117,16 +148,19 @@ class Association:
             batches.setdefault(self._databases(statement, row), []).append(row)
         counts = _Counts()
         for databases, rows in batches.items():
-            for number, database in enumerate(databases):
-                result = self._flushing.connection(database).execute(statement, list(rows))
-                if number == 0:
-                    counts.add(result)
+            results = [
+                self._flushing.connection(database).execute(statement, list(rows))
+                for database in databases
+            ]
+            counts.add(results[0])
+            for database, result in zip(databases[1:], results[1:], strict=True):
+                compare_copies(statement.table, results[0], result, database)
         return counts
 
     def _databases(self, statement: Any, row: Mapping[str, Any]) -> tuple[str, ...]:
-        around = self._routing.circumstances()
+        around = self._routing.circumstances(statement)
         target, _ = self._routing.wiring.planner.target(statement, dict(row), around)
-        if target.reach is Reach.REFUSED and target.refusal is not None:
+        if target.refusal is not None:
             raise target.refusal.exception()
         return tuple(one.database for one in target.destinations)
 
@@ -147,46 +181,3 @@ class _Counts:
 
     def supports_sane_rowcount(self) -> bool:
         return self._sane
-
-
-# -- mappers -------------------------------------------------------------------------------
-
-
-def prepare(mapper: Mapper[Any], placement: Placement) -> None:
-    """Make flushes of `mapper` batch by database, and copy the rows of a reference table."""
-    sort_by_database(mapper)
-    if not isinstance(placement.binding, ReferenceTable) or event.contains(
-        mapper, "after_insert", _copy_inserted
-    ):
-        return
-    if any(relationship.post_update for relationship in mapper.relationships):
-        what = f"{mapper} is a reference table with a post_update relationship"
-        raise CrossShardError("R308", what, fix="remove post_update from the relationship")
-    event.listen(mapper, "after_insert", _copy_inserted)
-    event.listen(mapper, "after_update", _copy_updated)
-    event.listen(mapper, "after_delete", _copy_deleted)
-
-
-def _copy_inserted(mapper: Mapper[Any], connection: Connection, instance: Any) -> None:
-    _copy(mapper, connection, instance, mapper.primary_key_from_instance(instance), None)
-
-
-def _copy_updated(mapper: Mapper[Any], connection: Connection, instance: Any) -> None:
-    session: Any = object_session(instance)
-    if session is not None and session.is_modified(instance, include_collections=False):
-        new = mapper.primary_key_from_instance(instance)
-        _copy(mapper, connection, instance, new, instance._sa_instance_state.key[1])
-
-
-def _copy_deleted(mapper: Mapper[Any], connection: Connection, instance: Any) -> None:
-    _copy(mapper, connection, instance, None, instance._sa_instance_state.key[1])
-
-
-def _copy(mapper: Mapper[Any], connection: Connection, instance: Any, key: Any, old: Any) -> None:
-    flushing = getattr(object_session(instance), "_flush_routing", None)
-    if flushing is None:
-        return
-    binding = flushing._wiring.states.placement(mapper).binding
-    others = [flushing.connection(name) for name in binding.databases[1:]]
-    tables = [table for table in mapper.tables if isinstance(table, Table)]
-    copy_row(tables, key, old, connection, others)

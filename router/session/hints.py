@@ -1,13 +1,10 @@
-"""Ways to say where a statement goes: `on_shard`, and what loaders pass along."""
+"""Ways for a statement to say where it goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm.interfaces import UserDefinedOption
-
-from router.hooks.mappers import identity_token_of, loaded_from, loading_parent
 
 
 class OnShard(UserDefinedOption):
@@ -35,23 +32,3 @@ def hinted_shard(statement: Any) -> str | None:
         if isinstance(option, OnShard):
             return str(option.payload)
     return None
-
-
-def near_shard(
-    statement: Any, execution_options: Mapping[str, Any], needs_token: Any
-) -> str | None:
-    """Return the shard that a loader works for, where it tells rows apart.
-
-    A row whose primary key does not name its shard has its related rows on its own shard:
-    only there do foreign keys to it mean it.
-    """
-    state = loaded_from(execution_options)
-    if state is not None:
-        key = state.key
-        own = key[2] if key is not None else state.identity_token
-        return own if isinstance(own, str) else None
-    token = identity_token_of(execution_options)
-    if not isinstance(token, str):
-        return None
-    parent = loading_parent(statement)
-    return token if parent is None or needs_token(parent.class_) else None

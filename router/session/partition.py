@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from router.errors import RoutingError
+from router.route.aim import outside_partition
+from router.shardmap.model import ShardedKeyspace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pin:
-    """One entered partition: its keyspace and shard."""
+    """One entered partition: its keyspace and shard, and the key that they were found by."""
 
-    keyspace: str
+    keyspace: ShardedKeyspace
     shard: str
+    key: tuple[object, ...] = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.keyspace}/{self.shard}"
+        return self.keyspace.shard_id(self.shard)
 
 
 class Pins:
@@ -29,10 +32,13 @@ class Pins:
     def __bool__(self) -> bool:
         return bool(self._pins)
 
+    def __iter__(self) -> Iterator[Pin]:
+        return iter(self._pins)
+
     def add(self, pin: Pin) -> None:
         """Enter `pin`; raise `RoutingError` where it is not the shard already pinned to."""
         for other in self._pins:
-            if (other.keyspace, other.shard) != (pin.keyspace, pin.shard):
+            if str(other) != str(pin):
                 what = f"the session is pinned to {other}; a partition on {pin} would leave it"
                 raise RoutingError("R208", what)
         self._pins.append(pin)
@@ -43,7 +49,29 @@ class Pins:
 
     def shards(self) -> dict[str, str]:
         """Return keyspace name -> the only shard to be used."""
-        return {pin.keyspace: pin.shard for pin in self._pins}
+        return {pin.keyspace.name: pin.shard for pin in self._pins}
+
+    def databases(self) -> list[str]:
+        """Return the only databases to be used; none if there is no partition."""
+        return [pin.keyspace.shards[pin.shard] for pin in self._pins]
+
+    # -- what would leave them -----------------------------------------------------------------
+
+    def refuse(self, what: str) -> None:
+        """Raise if there is a partition: `what` is not part of any."""
+        if self._pins:
+            raise outside_partition(f"{what} is not part of it", self.shards())
+
+    def check(self, keyspace: ShardedKeyspace, shard: str) -> None:
+        """Raise if there is a partition on another shard than this one."""
+        if self._pins and self.shards().get(keyspace.name) != shard:
+            what = f"this would reach {keyspace.shard_id(shard)}"
+            raise outside_partition(what, self.shards())
+
+    def check_database(self, database: str) -> None:
+        """Raise if there is a partition on a shard in another database."""
+        if self._pins and database not in self.databases():
+            raise outside_partition(f"this would reach database {database}", self.shards())
 
 
 class Partition:

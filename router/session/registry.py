@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,8 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
     """A `scoped_session` whose partitions last for the scope, not only for one session.
 
     A session made after ``remove()`` inside a ``with registry.partition(...)`` block is
-    pinned like the one before it.
+    pinned like the one before it.  A forked process starts with sessions of its own: those
+    that were open belong to its parent.
     """
 
     def __init__(
@@ -25,12 +28,23 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
         scopefunc: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__(session_factory, scopefunc)
-        if scopefunc is None:
-            self.registry = ThreadLocalRegistry(self._create)
-            self._pins: Any = ThreadLocalRegistry(Pins)
-        else:
-            self.registry = ScopedRegistry(self._create, scopefunc)
+        self._scopefunc = scopefunc
+        self._pins: Any = ThreadLocalRegistry(Pins)
+        if scopefunc is not None:
             self._pins = ScopedRegistry(Pins, scopefunc)
+        self._start()
+        _living.add(self)
+
+    def _start(self) -> None:
+        if self._scopefunc is None:
+            self.registry = ThreadLocalRegistry(self._create)
+        else:
+            self.registry = ScopedRegistry(self._create, self._scopefunc)
+
+    def _after_fork(self) -> None:
+        """Forget the parent's sessions without closing them: their connections are its own."""
+        _of_parents.append(self.registry)
+        self._start()
 
     def __call__(self, **kw: Any) -> RoutingSession:
         """Return the scope's session, made on first use; see `scoped_session`."""
@@ -67,3 +81,17 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
         # Nothing stays behind for a scope that is in no partition.
         if self._pins.has() and not self._pins():
             self._pins.clear()
+
+
+_living: weakref.WeakSet[RoutingScopedSession] = weakref.WeakSet()
+# Collecting a session rolls back its connections, which a child process must not do.
+_of_parents: list[object] = []
+
+
+def _forget_after_fork() -> None:
+    for registry in list(_living):
+        registry._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -27,6 +27,10 @@ class KeyAttributes:
         """Return the key attributes as they are, absent ones as None."""
         return tuple(state.dict.get(name) for name in self.names)
 
+    def of_identity(self, key: Any) -> tuple[Any, ...]:
+        """Return the shard key that is part of an identity key."""
+        return tuple(key[1][at] for at in self.in_primary_key or ())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
@@ -93,33 +97,18 @@ class States:
 
     def _persistent(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
         first = placement.keys[0]
-        self._refuse_moved(state, placement)
+        refuse_moved(state, placement)
         key: Any = state.key
         if key[2] is not None:
             return str(key[2]).partition("/")[2]
         if first.in_primary_key is not None:
-            values = tuple(key[1][at] for at in first.in_primary_key)
+            values = first.of_identity(key)
         elif any(name not in state.dict for name in first.names):
             what = f"the shard of {state.mapper} with primary key {key[1]!r} is not known"
             raise RoutingError("R202", what, fix="load the object through the session first")
         else:
             values = first.raw(state)
         return shard_of_row(first.reader.normalise(values), first.reader.binding, locate)
-
-    @staticmethod
-    def _refuse_moved(state: InstanceState[Any], placement: Placement) -> None:
-        if not state.modified:
-            return
-        for one in placement.keys:
-            for name in one.names:
-                history = state.attrs[name].history
-                if history.deleted and history.added and history.added != history.deleted:
-                    table = one.reader.binding.table.fullname
-                    what = f"cannot move a row of {table}: its shard key {name} was changed"
-                    where = one.reader.binding.keyspace.table_where.get(table, "")
-                    raise RoutingError("R203", what, where=where)
-                if history.added and not history.deleted and name not in state.unloaded:
-                    _refuse_unknown_move(state, one, name)
 
     @staticmethod
     def _pending_key(state: InstanceState[Any], one: KeyAttributes) -> tuple[Any, ...]:
@@ -136,32 +125,45 @@ class States:
         return one.reader.normalise(tuple(values))
 
 
-def _refuse_unknown_move(state: InstanceState[Any], one: KeyAttributes, name: str) -> None:
-    # The old value was never loaded; the identity says where the row is, if it can.
-    key: Any = state.key
-    table = one.reader.binding.table.fullname
-    if one.in_primary_key is None and key is not None and key[2] is not None:
-        what = f"cannot tell whether a row of {table} moves: {name} was set before it was loaded"
-        raise RoutingError("R203", what)
+def refuse_moved(state: InstanceState[Any], placement: Placement) -> None:
+    """Raise if the shard key of a persistent object has been changed, or may have been."""
+    if not state.modified:
+        return
+    for one in placement.keys:
+        for at, name in enumerate(one.names):
+            if _has_moved(state, one, at, name):
+                binding = one.reader.binding
+                table = binding.table.fullname
+                what = f"cannot move a row of {table}: its shard key {name} was changed"
+                raise RoutingError("R203", what, where=binding.keyspace.table_where.get(table, ""))
+
+
+def _has_moved(state: InstanceState[Any], one: KeyAttributes, at: int, name: str) -> bool:
+    if one.in_primary_key is not None and name in state.dict:
+        given = one.reader.normalise(one.raw(state))
+        return bool(given[at] != one.reader.normalise(one.of_identity(state.key))[at])
+    history = state.attrs[name].history
+    # Without the old value it cannot be told that the new one is the same.
+    return history.has_changes() and history.added != history.deleted
 
 
 def _apply_default(
     state: InstanceState[Any], name: str, column: Any, binding: ShardedTable
 ) -> None:
+    """Set an attribute to the value that the INSERT would give it, since None means absent."""
     default = column.default
-    if name in state.dict and default is None:
+    if default is None and column.server_default is None and name in state.dict:
         return
-    obj = state.obj()
-    if default is not None and default.is_callable and name not in state.dict:
+    if default is None or not default.is_callable:
+        value = default_of(column, binding)
+    else:
         try:
-            setattr(obj, name, default.arg(None))
+            value = default.arg(None)
         except Exception as error:
             what = f"the default of the shard key {binding.table.fullname}.{column.name} failed"
             raise RoutingError("R202", f"{what} without a statement: {error}") from error
-        return
-    value = default_of(column, binding)
     if value is not None:
-        setattr(obj, name, value)
+        setattr(state.obj(), name, value)
 
 
 def _key_attributes(mapper: Mapper[Any], binding: ShardedTable) -> KeyAttributes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, event, inspect, util
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from router.session.flushing import Flushing
     from router.session.routing import Routing
     from router.session.wiring import Wired
+    from router.session.writes import Writes
 
 _NOTHING: Mapping[str, Any] = util.EMPTY_DICT
 
@@ -130,27 +132,30 @@ class RoutingSession(Session):
                 Rows with this primary key are on several shards.
             """
             routing = self._routing
-            if routing is None or not routing.tells_apart(entity):
+            if routing is None:
                 return super().get(entity, ident, **kw)
-            if kw.get("identity_token") is not None:
-                routing.tell_shards_apart()
-                return super().get(entity, ident, **kw)
-            mapper: Any = inspect(entity)
-            found = [
-                one
-                for shard in routing.shards_to_ask(mapper, kw)
-                if (one := self._get_on(shard, entity, ident, kw)) is not None
-            ]
-            if len(found) > 1:
-                what = f"{mapper.class_.__name__} {ident!r} is on {len(found)} shards"
-                raise CrossShardError("R306", what)
-            return found[0] if found else None
+            found = self._get(routing, entity, ident, kw)
+            if routing.pins and found is not None:
+                routing.loading.check_partition(inspect(found))
+            return found
 
-    def _get_on(self, shard: str, entity: Any, ident: Any, kw: Mapping[str, Any]) -> Any:
-        self._require_routing().tell_shards_apart()
-        arguments = {**(kw.get("bind_arguments") or {}), "shard": shard}
-        options = {**kw, "bind_arguments": arguments, "identity_token": shard}
-        return super().get(entity, ident, **options)
+    def _get(self, routing: Routing, entity: Any, ident: Any, kw: Mapping[str, Any]) -> Any:
+        if not routing.tells_apart(entity):
+            return super().get(entity, ident, **kw)
+        routing.tell_shards_apart()
+        if kw.get("identity_token") is not None:
+            return super().get(entity, ident, **kw)
+        mapper: Any = inspect(entity)
+        found = []
+        for shard in routing.loading.shards_to_ask(mapper, kw):
+            arguments = {**(kw.get("bind_arguments") or {}), "shard": shard}
+            options = {**kw, "bind_arguments": arguments, "identity_token": shard}
+            found.append(super().get(entity, ident, **options))
+        found = [one for one in found if one is not None]
+        if len(found) > 1:
+            what = f"{mapper.class_.__name__} {ident!r} is on {len(found)} shards"
+            raise CrossShardError("R306", what)
+        return found[0] if found else None
 
     # -- binds -----------------------------------------------------------------------------
 
@@ -176,16 +181,16 @@ class RoutingSession(Session):
         routing = self._routing
         if bind is not None or routing is None:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
-        if database is not None:
-            return routing.wiring.engines[database]
-        if shard is not None:
-            return routing.wiring.engines[routing.wiring.destination(shard).database]
-        if mapper is not None or clause is not None or keyspace is not None:
-            given = {"keyspace": keyspace} if keyspace is not None else {}
-            if shard_key is not None:
-                given["shard_key"] = shard_key
-            return routing.engine_for(mapper, clause, given)
-        return routing.engine_for_nothing()
+        return routing.places.engine_for(
+            {
+                "mapper": mapper,
+                "clause": clause,
+                "shard": shard,
+                "keyspace": keyspace,
+                "shard_key": shard_key,
+                "database": database,
+            }
+        )
 
     def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
         """Return the transaction's connection to the database that `bind_arguments` name."""
@@ -194,11 +199,13 @@ class RoutingSession(Session):
             return super().connection(bind_arguments, execution_options)
         arguments = dict(bind_arguments or {})
         bind = arguments.pop("bind", None) or self.get_bind(**arguments)
-        name = routing.wiring.engines.name_of(bind) if isinstance(bind, Engine) else None
-        if name is not None:
-            # What is done with the connection is not seen: it may write.
-            routing.refuse_connection(name)
-            routing.note_write(name)
+        name = routing.wiring.engines.name_of(bind)
+        if name is None:
+            routing.pins.refuse("an explicit bind")
+        else:
+            routing.pins.check_database(name)
+        # What is done with the connection is not seen: it may write.
+        routing.writes.note_bind(bind)
         return super().connection({"bind": bind}, execution_options)
 
     def _connection_to(self, database: str) -> Connection:
@@ -217,8 +224,9 @@ class RoutingSession(Session):
         """
         routing = self._require_routing()
         sharded = routing.wiring.sharded(keyspace)
-        home = routing.home(sharded, key)
-        pin = Pin(keyspace, str(home.shard).partition("/")[2])
+        values = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+        home = routing.wiring.home(sharded, values, routing.propose)
+        pin = Pin(sharded, str(home.shard).partition("/")[2], values)
         return Partition(lambda: routing.pins, pin)
 
     def _share_pins(self, pins: Pins) -> None:
@@ -233,64 +241,48 @@ class RoutingSession(Session):
     ) -> None:
         """Insert rows that all belong to one database; see `Session.bulk_insert_mappings`."""
         rows = list(mappings)
-        self._bulk(
-            mapper,
-            rows,
-            lambda: super(RoutingSession, self).bulk_insert_mappings(mapper, rows, *a, **kw),
-        )
+        insert = partial(super().bulk_insert_mappings, mapper, rows, *a, **kw)
+        self._bulk(insert, rows, lambda writes: writes.home_of_inserts(inspect(mapper), rows))
 
     def bulk_update_mappings(self, mapper: Any, mappings: Iterable[Any]) -> None:
         """Update rows that all belong to one database; see `Session.bulk_update_mappings`."""
         rows = list(mappings)
-        self._bulk(
-            mapper, rows, lambda: super(RoutingSession, self).bulk_update_mappings(mapper, rows)
-        )
+        update = partial(super().bulk_update_mappings, mapper, rows)
+        self._bulk(update, rows, lambda writes: writes.home_of_updates(inspect(mapper), rows))
 
     def bulk_save_objects(self, objects: Iterable[Any], *a: Any, **kw: Any) -> None:
         """Save objects that all belong to one database; see `Session.bulk_save_objects`."""
         given = list(objects)
-        mappers = {inspect(one).mapper for one in given}
-        rows = [inspect(one).dict for one in given]
-        save = super().bulk_save_objects
-        if self._routing is None or not given:
-            save(given, *a, **kw)
-            return
-        if len(mappers) > 1:
-            homes = {
-                self._routing.bulk_home(inspect(one).mapper, [inspect(one).dict]) for one in given
-            }
-        else:
-            homes = {self._routing.bulk_home(mappers.pop(), rows)}
-        if len(homes) > 1:
-            raise CrossShardError("R305", "the objects belong to several databases")
-        home = homes.pop()
-        self._routing.note_write(home)
-        with self._routing.aiming(home):
-            save(given, *a, **kw)
+        save = partial(super().bulk_save_objects, given, *a, **kw)
+        self._bulk(save, given, lambda writes: writes.home_of_objects(given))
 
-    def _bulk(self, mapper: Any, rows: list[Any], run: Any) -> None:
-        if self._routing is None or not rows:
+    def _bulk(
+        self, run: Callable[[], None], given: list[Any], home: Callable[[Writes], str]
+    ) -> None:
+        if self._routing is None or not given:
             run()
             return
-        home = self._routing.bulk_home(inspect(mapper), rows)
-        self._routing.note_write(home)
-        with self._routing.aiming(home):
+        writes = self._routing.writes
+        database = home(writes)
+        writes.note(database)
+        with writes.aiming(database):
             run()
 
     # -- seams of SQLAlchemy's session ------------------------------------------------------
 
-    def _autobegin_t(self, begin: bool = False) -> Any:
-        transaction = super()._autobegin_t(begin)
-        return transaction if self._routing is None else adopt(transaction)
-
     def _merge(self, state: Any, state_dict: Any, **kw: Any) -> Any:
-        if self._routing is not None and state.key is None and state.identity_token is None:
-            state.identity_token = self._routing.token_of_transient(state)
+        if self._routing is not None and state.key is None:
+            state.identity_token = self._routing.loading.token_of_transient(state)
         return super()._merge(state, state_dict, **kw)
 
     def _routed_transaction(self) -> Any:
         """Return the root transaction, begun if need be, which knows what was written."""
         return self.get_transaction() or self._autobegin_t()
+
+    def _confirmed_keys(self) -> dict[Any, str]:
+        """Return what the transaction has learned from directories."""
+        confirmed: dict[Any, str] = self._routed_transaction().confirmed
+        return confirmed
 
     @property
     def _is_two_phase(self) -> bool:
@@ -299,12 +291,19 @@ class RoutingSession(Session):
 
     def _begins_two_phase(self, bind: Any) -> bool:
         """Return whether a transaction on `bind` must be able to be prepared."""
-        return self._two_phase and self._require_routing().begins_two_phase(bind)
+        return self._two_phase and self._require_routing().writes.begins_two_phase(bind)
 
     def _require_routing(self) -> Routing:
         if self._routing is None:
             raise RoutingError("R206", "the session was made without a router")
         return self._routing
+
+
+# First of all, so that other listeners already find a transaction that routes.
+@event.listens_for(RoutingSession, "after_transaction_create", insert=True)
+def _route_transaction(session: RoutingSession, transaction: Any) -> None:
+    if session._routing is not None and (transaction.nested or transaction.parent is None):
+        adopt(transaction)
 
 
 @event.listens_for(RoutingSession, "before_flush")

@@ -15,6 +15,7 @@ from router.route.binds import BindTable, ShardedTable
 from router.route.planner import Planner
 from router.route.predicates import Null
 from router.route.target import Destination, Target
+from router.session.directories import attach
 from router.session.routing import Routing
 from router.session.states import States
 from router.shardmap.functions.protocol import NoShardError
@@ -36,9 +37,10 @@ class Wiring:
     """Built once by the router; everything in it is safe to use from several threads."""
 
     def __init__(self, shard_map: ShardMap, metadata: Mapping[str, MetaData]) -> None:
+        self.engines = Engines(shard_map)
+        shard_map, self.directories = attach(shard_map, self.engines)
         self.shard_map = shard_map
         self.metadata = dict(metadata)
-        self.engines = Engines(shard_map)
         self.binds = BindTable(shard_map, metadata)
         urls = [database.url for database in shard_map.databases.values()]
         dialects = {url.get_backend_name(): url.get_dialect() for url in urls}
@@ -95,6 +97,16 @@ class Wiring:
             found = Destination(keyspace.shards[shard], keyspace.shard_id(shard))
             self._destinations[keyspace.name, shard] = found
         return found
+
+    def shards_in(self, database: str) -> list[Destination]:
+        """Return the shards, of any keyspace, that live in `database`."""
+        return [
+            self.shard_destination(keyspace, shard)
+            for keyspace in self.shard_map.keyspaces.values()
+            if isinstance(keyspace, ShardedKeyspace)
+            for shard, name in keyspace.shards.items()
+            if name == database
+        ]
 
     def home(
         self, keyspace: ShardedKeyspace, key: Any, locate: Locate = by_function

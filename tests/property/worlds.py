@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, ForeignKey, create_engine, select
+from sqlalchemy import Engine, ForeignKey, String, create_engine, select
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -23,6 +23,9 @@ from router import Router
 from router.route.binds import ShardedTable
 
 KEYS = range(-3, 25)
+HOT = list(KEYS)[:5]
+SMALL = range(4)
+SLUGS = ["", "A", "B", "a", "aa", "ab", "b", "é", "z"]
 
 
 class Base(DeclarativeBase):
@@ -78,6 +81,35 @@ class Item(Base):
     owner: Mapped[int]
 
 
+class Stock(Base):
+    """A table with a shard key of two columns."""
+
+    __tablename__ = "stock"
+
+    area: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    amount: Mapped[int | None]
+
+
+class Move(Base):
+    """Colocated with `Stock`; both parts of its key may be NULL."""
+
+    __tablename__ = "moves"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    area: Mapped[int | None]
+    slot: Mapped[int | None]
+
+
+class Tag(Base):
+    """A table split by text."""
+
+    __tablename__ = "tags"
+
+    slug: Mapped[str] = mapped_column(String(20), primary_key=True)
+    weight: Mapped[int | None]
+
+
 class Setting(Base):
     """An unsharded table."""
 
@@ -98,7 +130,7 @@ class World:
 
 
 @contextmanager
-def world(seed: int, directory: Path) -> Iterator[World]:
+def world(seed: str, directory: Path) -> Iterator[World]:
     """Build a world: the map and the rows follow from `seed`."""
     choose = random.Random(seed)
     router = Router.from_dict(shard_map(choose, directory), metadata=Base.metadata)
@@ -143,6 +175,16 @@ def shard_map(choose: random.Random, directory: Path) -> dict[str, Any]:
                 "sharding": function(choose, list(depot)),
                 "tables": {"items": "id"},
             },
+            "yard": {
+                "shards": shards,
+                "sharding": {"function": "hash", "null_shard": choose.choice([*shards])},
+                "tables": {"stock": ["area", "slot"], "moves": ["area", "slot"]},
+            },
+            "words": {
+                "shards": shards,
+                "sharding": text_function(choose, list(shards)),
+                "tables": {"tags": "slug"},
+            },
             "config": {"database": choose.choice(names)},
         },
         "binds": {"tables": {"settings": "config"}},
@@ -171,23 +213,48 @@ def function(choose: random.Random, shards: list[str]) -> dict[str, Any]:
     return {"function": "list", "values": listed, "default": choose.choice(shards)}
 
 
+def text_function(choose: random.Random, shards: list[str]) -> dict[str, Any]:
+    """Return a random sharding function for text keys."""
+    if choose.random() < 0.5:
+        return {"function": "hash", "buckets": 64}
+    bounds = sorted(choose.sample(SLUGS, len(shards) - 1))
+    ranges: list[dict[str, Any]] = [
+        {"to": bound, "shard": shard} for bound, shard in zip(bounds, shards, strict=False)
+    ]
+    return {"function": "range", "ranges": [*ranges, {"shard": shards[-1]}]}
+
+
 def rows(choose: random.Random) -> list[Any]:
-    """Return random rows of every table."""
+    """Return random rows of every table, most of them of the keys in `HOT`."""
     countries = [Country(code=code, size=size) for size, code in enumerate(("DE", "FR", "PE"))]
-    customers, orders, notes = [], [], []
-    for key in choose.sample(list(KEYS), 14):
-        country = choose.choice(["DE", "FR", None])
-        customers.append(Customer(id=key, country=country, score=choose.choice([0, 1, 2, None])))
-        orders += [
-            Order(customer_id=key, number=number, total=choose.choice([0, 7, None]))
-            for number in range(choose.randint(0, 3))
-        ]
-    for number in range(20):
-        owner = choose.choice([*KEYS, None])
-        notes.append(Note(id=number, customer_id=owner, order_number=choose.choice([0, 1, None])))
-    items = [Item(id=number, owner=choose.choice(list(KEYS))) for number in choose.sample(KEYS, 9)]
+    owners = [*HOT, *choose.sample(list(KEYS)[len(HOT) :], 6)]
+    customers = [
+        Customer(
+            id=key, country=choose.choice(["DE", "FR", None]), score=choose.choice([0, 1, 2, None])
+        )
+        for key in owners
+    ]
+    orders = [
+        Order(customer_id=key, number=number, total=choose.choice([0, 7, None]))
+        for key in owners
+        for number in range(choose.randint(0, 3))
+    ]
+    notes = [
+        Note(
+            id=n,
+            customer_id=choose.choice([*owners, *HOT, None]),
+            order_number=choose.choice([0, 1, None]),
+        )
+        for n in range(20)
+    ]
+    items = [Item(id=key, owner=choose.choice(owners)) for key in owners]
     settings = [Setting(id=number, value=choose.choice([0, 7, None])) for number in range(5)]
-    return [*countries, *customers, *orders, *notes, *items, *settings]
+    pairs = choose.sample([(area, slot) for area in SMALL for slot in SMALL], 9)
+    stock = [Stock(area=a, slot=b, amount=choose.choice([0, 1, None])) for a, b in pairs]
+    maybe = [*SMALL, None]
+    moves = [Move(id=n, area=choose.choice(maybe), slot=choose.choice(maybe)) for n in range(12)]
+    tags = [Tag(slug=slug, weight=choose.choice([0, 1, None])) for slug in choose.sample(SLUGS, 6)]
+    return [*countries, *customers, *orders, *notes, *items, *settings, *stock, *moves, *tags]
 
 
 def misplaced(made: World) -> list[str]:
@@ -201,7 +268,9 @@ def misplaced(made: World) -> list[str]:
             engine: Engine = router.engines[database]
             with engine.connect() as connection:
                 for row in connection.execute(select(table)).mappings():
-                    home = router.wiring.home(binding.keyspace, row[binding.key[0]])
+                    home = router.wiring.home(
+                        binding.keyspace, tuple(row[name] for name in binding.key)
+                    )
                     if home.shard != binding.keyspace.shard_id(shard):
                         found.append(f"{table.name} {dict(row)} lies on {shard}")
     return found

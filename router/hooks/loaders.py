@@ -1,0 +1,80 @@
+"""What the ORM's own loaders say of the row and the relationship they work for.
+
+Leans on the `_lazy_loaded_from`, `_refresh_state` and `_identity_token` of the load options
+that loaders pass along, on `sa_top_level_orm_context`, by which an eager loader names the
+query that it works for, on `QueryContext.default_load_options` and on `_current_path`.
+Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import InstanceState, RelationshipProperty
+from sqlalchemy.orm.context import QueryContext
+from sqlalchemy.orm.interfaces import MANYTOONE
+
+
+def _load_options(execution_options: Mapping[str, Any]) -> Any:
+    return execution_options.get("_sa_orm_load_options")
+
+
+def loaded_for(execution_options: Mapping[str, Any]) -> InstanceState[Any] | None:
+    """Return the object whose relationship a lazy loader loads, or None."""
+    options = _load_options(execution_options)
+    found: InstanceState[Any] | None = getattr(options, "_lazy_loaded_from", None)
+    return found
+
+
+def refreshed(execution_options: Mapping[str, Any]) -> InstanceState[Any] | None:
+    """Return the object whose own row is loaded again, or None."""
+    options = _load_options(execution_options)
+    found: InstanceState[Any] | None = getattr(options, "_refresh_state", None)
+    return found
+
+
+def token_of(statement: Any, execution_options: Mapping[str, Any]) -> Any:
+    """Return the identity token that `statement` is executed for, or None.
+
+    It is given by `get()`, by the query that an eager loader works for, or by the user.
+    """
+    options = _load_options(execution_options)
+    token = getattr(options, "_identity_token", None)
+    if token is None:
+        token = execution_options.get("identity_token")
+    if token is None:
+        outer = execution_options.get("sa_top_level_orm_context")
+        token = getattr(getattr(outer, "load_options", None), "_identity_token", None)
+    if token is None:
+        token = getattr(statement, "_execution_options", {}).get("identity_token")
+    return token
+
+
+def loading_options(token: str, execution_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the execution options with which rows that a write returns get `token`."""
+    options: Any = _load_options(execution_options) or QueryContext.default_load_options
+    return {"_sa_orm_load_options": options + {"_identity_token": token}}
+
+
+def works_for_a_row(statement: Any, execution_options: Mapping[str, Any]) -> bool:
+    """Return whether a loader executes `statement` for a certain object or shard."""
+    return (
+        loaded_for(execution_options) is not None
+        or refreshed(execution_options) is not None
+        or token_of(statement, execution_options) is not None
+    )
+
+
+def loading_relationship(statement: Any) -> RelationshipProperty[Any] | None:
+    """Return the relationship that a lazy or eager loader executes `statement` for."""
+    path = getattr(getattr(statement, "_compile_options", None), "_current_path", None)
+    for element in reversed(getattr(path, "path", ())):
+        if isinstance(element, RelationshipProperty):
+            return element
+    return None
+
+
+def is_many_to_one(relationship: RelationshipProperty[Any]) -> bool:
+    """Return whether the foreign key of `relationship` is on its parent's side."""
+    return relationship.direction is MANYTOONE

@@ -1,0 +1,176 @@
+"""Where an INSERT goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Insert, PrimaryKeyConstraint, Table, UniqueConstraint
+
+from router.errors import RoutingError
+from router.hooks.mappers import subject_of, tables_of
+from router.hooks.statements import (
+    appendages,
+    conflict_columns,
+    conflict_values,
+    on_conflict,
+    plain_table,
+    selected,
+)
+from router.route.aim import aim
+from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
+from router.route.circumstances import Circumstances
+from router.route.parameters import Parameters
+from router.route.reading import Reading
+from router.route.rows import KeyReader, expressions_of, parameter_rows, rows_of
+from router.route.shape import Shape
+from router.route.shaping import shape_of, unfollowed
+from router.route.target import Destination, Reach, Refusal, Target, refused
+from router.route.writes import binding_target, common_target, table_target, unrepeatable
+
+Query = Callable[[Any, Any, Circumstances], tuple[Target, Shape]]
+
+
+class Inserts:
+    """Finds the targets of INSERT statements.
+
+    Parameters
+    ----------
+    reading:
+        Reads the statements.
+    query:
+        Routes the SELECT of an INSERT ... SELECT.
+    """
+
+    def __init__(self, reading: Reading, query: Query) -> None:
+        self._reading = reading
+        self._query = query
+        self._binds = reading.binds
+
+    def target(self, statement: Insert, params: Any, around: Circumstances) -> tuple[Target, Shape]:
+        """Return where `statement` goes with `params`, one row of them or many."""
+        binding = self._binds.of_table(plain_table(statement.table))
+        select = selected(statement)
+        if select is not None:
+            return self._from_select(binding, select, params, around)
+        rows = rows_of(statement, params)
+        if next(expressions_of(parameter_rows(params)), None) is not None:
+            refusal = unfollowed("its parameters contain SQL")
+            return Target(Reach.REFUSED, refusal=refusal), Shape()
+        mapper = subject_of(statement)
+        bindings = [binding]
+        if mapper is not None and params:
+            # The ORM writes a row of every table of the class.
+            bindings = [self._binds.of_table(table) for table in tables_of(mapper)]
+        own = common_target([binding_target(one, rows, mapper, around) for one in bindings])
+        own = _agreeing(own, around.hint, binding)
+        if own.reach is Reach.REFUSED:
+            return own, Shape()
+        return self._with_extras(statement, binding, rows, params, own, around), Shape()
+
+    def _with_extras(
+        self,
+        statement: Insert,
+        binding: Binding,
+        rows: Sequence[Any],
+        params: Any,
+        own: Target,
+        around: Circumstances,
+    ) -> Target:
+        extras = [*expressions_of(rows), *appendages(statement)]
+        conflict = on_conflict(statement)
+        if conflict is None and not extras:
+            return own
+        if conflict is not None and isinstance(binding, ShardedTable):
+            refusal = _conflict_refusal(conflict, binding, subject_of(statement))
+            if refusal is not None:
+                return Target(Reach.REFUSED, refusal=refusal)
+        shape, parameters = self._extras_shape(statement, binding, extras, params)
+        if shape.refusal is not None:
+            return Target(Reach.REFUSED, refusal=shape.refusal)
+        if not shape.tables:
+            return own
+        near = replace(around, hint=None, preferred=[one.database for one in own.destinations])
+        return common_target([own, aim(shape, parameters, self._binds.shard_map, near)])
+
+    def _extras_shape(
+        self, statement: Insert, binding: Binding, extras: Iterable[Any], params: Any
+    ) -> tuple[Shape, Parameters]:
+        single = params if isinstance(params, dict) else {}
+        shape, read = self._reading.write(
+            statement,
+            ("INSERT", *sorted(single)),
+            lambda binds: self._shape_of_extras(statement, binding, extras, binds),
+        )
+        return shape, read(single)
+
+    def _shape_of_extras(
+        self, statement: Insert, binding: Binding, extras: Iterable[Any], binds: Sequence[Any]
+    ) -> Shape:
+        facts = self._reading.facts(statement, binds)
+        facts.read_insert(extras)
+        # The table written to is not read from.
+        facts.trace.tables.discard(binding.table)
+        shape = shape_of(facts, self._binds)
+        table = binding.table.fullname
+        if isinstance(binding, ReferenceTable):
+            reason = unrepeatable(facts.trace, statement)
+            reason = reason or (f"the table {shape.tables[0]}" if shape.tables else None)
+            if reason is not None:
+                what = f"a value for reference table {table} comes from {reason}"
+                return Shape(refusal=Refusal("R308", what))
+        return shape.alone_for(Refusal("R305", f"a value for {table} is read from other tables"))
+
+    def _from_select(
+        self, binding: Binding, select: Any, params: Any, around: Circumstances
+    ) -> tuple[Target, Shape]:
+        table = binding.table.fullname
+        if not isinstance(binding, UnshardedTable):
+            what = f"INSERT ... SELECT into {table}: the rows' shards are not known beforehand"
+            refusal = Refusal("R305", what, fix="read the rows first, then insert them")
+            return Target(Reach.REFUSED, refusal=refusal), Shape()
+        own = table_target(binding, around)
+        near = replace(around, preferred=[binding.keyspace.database])
+        target, shape = self._query(select, params, near)
+        return common_target([own, target]), shape
+
+
+def _agreeing(target: Target, hint: Destination | None, binding: Binding) -> Target:
+    if hint is None or target.reach is Reach.REFUSED or target.destinations == (hint,):
+        return target
+    homes = ", ".join(str(home) for home in target.destinations)
+    return refused("R305", f"the rows of {binding.table.fullname} belong to {homes}, not to {hint}")
+
+
+# -- ON CONFLICT -------------------------------------------------------------------------------
+
+
+def _conflict_refusal(conflict: Any, binding: ShardedTable, mapper: Any) -> Refusal | None:
+    """Return why a row on another shard may matter to an ON CONFLICT clause, or None."""
+    table = binding.table
+    reader = KeyReader(binding, mapper)
+    if reader.names_key(conflict_values(conflict)):
+        key = " and ".join(binding.key)
+        what = f"cannot route ON CONFLICT on {table.fullname}: it changes the shard key {key}"
+        return Refusal("R203", what, error=RoutingError)
+    for columns in _conflict_targets(conflict, table):
+        if not set(binding.key) <= columns:
+            names = ", ".join(sorted(columns))
+            what = f"a row of {table.fullname} with the same {names} may be on another shard"
+            return Refusal("R305", what, fix="look for the row first, then insert or update it")
+    return None
+
+
+def _conflict_targets(conflict: Any, table: Table) -> Iterator[set[str]]:
+    """Yield the columns of every unique key whose conflicts the clause handles."""
+    named = conflict_columns(conflict)
+    if named:
+        yield named
+        return
+    for constraint in table.constraints:
+        if isinstance(constraint, (PrimaryKeyConstraint, UniqueConstraint)):
+            yield {column.name for column in constraint.columns}
+    for index in table.indexes:
+        if index.unique:
+            yield {column.name for column in index.columns}

@@ -1,0 +1,63 @@
+"""The values of a statement's parameters in one execution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.sql.elements import BindParameter
+
+from router.errors import RoutingError
+from router.hooks.statements import is_lasting
+from router.route.predicates import Value
+
+
+class Parameters:
+    """Reads values the way SQLAlchemy does: those given to the execution go first.
+
+    Parameters
+    ----------
+    binds:
+        The parameters of the statement, in the order of its cache key.
+    given:
+        Values by name, given to the execution or to the statement.
+    """
+
+    __slots__ = ("_binds", "_given")
+
+    def __init__(self, binds: Sequence[BindParameter[Any]], given: Mapping[str, Any]) -> None:
+        self._binds = binds
+        self._given = given
+
+    def __call__(self, value: Value) -> Any:
+        """Return what is sent for `value`.
+
+        Raises
+        ------
+        RoutingError
+            It is not known before the statement is executed.
+        """
+        bind = self._binds[value.index]
+        if self._given and bind.key in self._given:
+            return self._given[bind.key]
+        if value.others:
+            self._check_alike(value)
+        return bind.value if bind.callable is None else plain_value(bind)
+
+    def name(self, value: Value) -> str:
+        """Return the name of `value` in this statement."""
+        return self._binds[value.index].key
+
+    def _check_alike(self, value: Value) -> None:
+        values = [self._binds[at].value for at in (value.index, *value.others)]
+        if any(one != values[0] or type(one) is not type(values[0]) for one in values):
+            what = f"the parameter {value.name!r} is there twice, with different values"
+            raise RoutingError("R204", what, fix="give the parameters different names")
+
+
+def plain_value(bind: BindParameter[Any]) -> Any:
+    """Return the value of `bind`; raise `RoutingError` where it may change until it is sent."""
+    if bind.callable is not None and not is_lasting(bind.callable):
+        what = f"the value of parameter {bind.key!r} is a function, whose result may change"
+        raise RoutingError("R204", what, fix="call the function first, and pass its result")
+    return bind.effective_value

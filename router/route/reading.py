@@ -1,0 +1,109 @@
+"""Reads statements: their shapes, remembered by SQLAlchemy's own statement cache keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import CompoundSelect, Select
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm.context import FromStatement
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.functions import FunctionElement
+
+from router.errors import RoutingError
+from router.hooks.statements import cache_key, new_cache
+from router.hooks.trace import trace
+from router.route.binds import BindTable
+from router.route.comparisons import Comparisons
+from router.route.facts import Facts, UnreadableError
+from router.route.parameters import Parameters
+from router.route.shape import Shape
+from router.route.shaping import comparable, shape_of, unfollowed
+from router.route.target import Refusal
+from router.shardmap.model import UnshardedKeyspace
+
+CACHED_SHAPES = 2000
+
+
+class Reading:
+    """Finds the shape of a statement once.
+
+    Parameters
+    ----------
+    binds:
+        Resolves tables to keyspaces.
+    dialects:
+        The dialects of the map's databases, with which statements are compiled to be read.
+    """
+
+    def __init__(self, binds: BindTable, dialects: Sequence[Dialect]) -> None:
+        self.binds = binds
+        self._dialects = tuple(dialects)
+        self._shapes = new_cache(CACHED_SHAPES)
+        self._comparable = comparable(binds)
+
+    def query(self, statement: Any, params: Any) -> tuple[Shape, Parameters]:
+        """Return the shape of a query and its parameters in this execution."""
+        key, binds, given = cache_key(statement)
+        shape = self._shapes.get(key) if key is not None else None
+        if shape is None:
+            shape = self.guarded(lambda: self._query_shape(statement, binds))
+            self._remember(key, shape)
+        if given:
+            params = {**given, **(params or {})}
+        return shape, Parameters(binds, params)
+
+    def write(
+        self, statement: Any, names: tuple[str, ...], make: Callable[[Any], Shape]
+    ) -> tuple[Shape, Callable[[Any], Parameters]]:
+        """Return the shape of a write with these names of values, and what reads its rows."""
+        key, binds, given = cache_key(statement)
+        key = None if key is None else (key, names)
+        shape = self._shapes.get(key) if key is not None else None
+        if shape is None:
+            shape = self.guarded(lambda: make(binds))
+            self._remember(key, shape)
+        return shape, lambda row: Parameters(binds, {**given, **(row or {})})
+
+    def facts(
+        self,
+        statement: Any,
+        binds: Sequence[BindParameter[Any]],
+        column_keys: list[str] | None = None,
+    ) -> Facts:
+        """Compile `statement` and return what is to be filled with facts about it."""
+        traced = trace(statement, self._dialects, column_keys)
+        return Facts(traced, Comparisons(binds), self._comparable)
+
+    @staticmethod
+    def guarded(make: Callable[[], Shape]) -> Shape:
+        """Return the shape made, or the refusal of a statement that cannot be followed."""
+        try:
+            return make()
+        except (UnreadableError, sa_exc.CompileError) as error:
+            return Shape(refusal=unfollowed(str(error)))
+
+    def _remember(self, key: Any, shape: Shape) -> None:
+        if key is not None:
+            self._shapes[key] = shape
+
+    def _query_shape(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Shape:
+        if isinstance(statement, FromStatement):
+            statement = statement.element
+        if isinstance(statement, FunctionElement):
+            statement = statement.select()
+        if not isinstance(statement, (Select, CompoundSelect)):
+            raise UnreadableError(f"it is a {type(statement).__name__}")
+        facts = self.facts(statement, binds)
+        facts.read_query(statement)
+        shape = shape_of(facts, self.binds)
+        return shape if facts.occurrences or shape.refusal is not None else self._tableless()
+
+    def _tableless(self) -> Shape:
+        keyspace = self.binds.default()
+        if isinstance(keyspace, UnshardedKeyspace):
+            return Shape(unsharded=(keyspace,))
+        what = f"the statement names no table, and keyspace {keyspace.name} is sharded"
+        return Shape(refusal=Refusal("R202", what, error=RoutingError))

@@ -1,0 +1,137 @@
+"""Where an UPDATE or DELETE goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Column, Join, Table, Update
+
+from router.errors import RoutingError
+from router.hooks.mappers import subject_of, tables_of
+from router.hooks.statements import appendages, given_values, plain_table
+from router.route.aim import aim
+from router.route.binds import ReferenceTable, ShardedTable
+from router.route.circumstances import Circumstances
+from router.route.facts import Facts, UnreadableError
+from router.route.reading import Reading
+from router.route.rows import KeyReader, expressions_of
+from router.route.shape import Shape
+from router.route.shaping import shape_of
+from router.route.target import Refusal, Target, refused
+from router.route.writes import common_target, row_target, table_target, unrepeatable
+
+
+class Updates:
+    """Finds the targets of UPDATE and DELETE statements."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._binds = reading.binds
+
+    def target(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
+        """Return where `statement` goes with `params`, one row of them or many."""
+        rows = params if params and isinstance(params, (list, tuple)) else [params]
+        if rows is params and _is_bulk(statement):
+            return self._bulk(statement, rows, around), Shape()
+        names = tuple(sorted({name for row in rows if row for name in row}))
+        shape, read = self._reading.write(
+            statement, names, lambda binds: self._shape(statement, binds, names)
+        )
+        shard_map = self._binds.shard_map
+        return common_target([aim(shape, read(row), shard_map, around) for row in rows]), shape
+
+    def _shape(self, statement: Any, binds: Sequence[Any], names: Sequence[str]) -> Shape:
+        table = plain_table(statement.table)
+        if isinstance(statement.table, Join):
+            raise UnreadableError("it writes to a join")
+        bound = {bind.key for bind in binds}
+        fresh = [name for name in names if name not in bound]
+        values = list(given_values(statement)) if isinstance(statement, Update) else []
+        changed = [*(name for row in values for name in row), *fresh]
+        refusal = self._changes_key(statement, table, changed)
+        if refusal is not None:
+            return Shape(refusal=refusal)
+        facts = self._reading.facts(statement, binds, fresh or None)
+        compiled = facts.trace.statement if facts.trace.statement is not None else statement
+        facts.read_dml(compiled, [*expressions_of(values), *appendages(statement)])
+        shape = shape_of(facts, self._binds)
+        if shape.refusal is not None:
+            return shape
+        if isinstance(self._binds.of_table(table), ReferenceTable):
+            return self._on_copies(shape, table, facts, statement, changed)
+        what = f"a write to {table.fullname} is supported on one shard at a time"
+        return shape.alone_for(Refusal("R305", what))
+
+    def _changes_key(self, statement: Any, table: Table, changed: list[Any]) -> Refusal | None:
+        tables = {table, *(plain_table(one.table) for one in changed if hasattr(one, "table"))}
+        for one in tables:
+            binding = self._binds.of_table(one)
+            if not isinstance(binding, ShardedTable):
+                continue
+            if KeyReader(binding, subject_of(statement)).names_key(changed):
+                key = " and ".join(binding.key)
+                what = f"cannot route UPDATE on {one.fullname}: it changes the shard key {key}"
+                where = binding.keyspace.table_where.get(one.fullname, binding.keyspace.where)
+                return Refusal("R203", what, where=where, error=RoutingError)
+        return None
+
+    @staticmethod
+    def _on_copies(
+        shape: Shape, table: Table, facts: Facts, statement: Any, changed: Sequence[Any]
+    ) -> Shape:
+        if shape.constraints or shape.unsharded or len(shape.references) > 1:
+            what = f"the write to reference table {table.fullname} reads other tables"
+            return Shape(refusal=Refusal("R308", what))
+        reason = unrepeatable(facts.trace, statement)
+        if reason is None and isinstance(statement, Update):
+            reason = next(_generated(table, changed), None)
+        if reason is not None:
+            what = f"the write to reference table {table.fullname} uses {reason}"
+            return Shape(refusal=Refusal("R308", what))
+        return replace(shape, copies=True)
+
+    def _bulk(
+        self, statement: Any, rows: Sequence[Mapping[Any, Any]], around: Circumstances
+    ) -> Target:
+        mapper = subject_of(statement)
+        targets = []
+        for table in tables_of(mapper):
+            binding = self._binds.of_table(table)
+            if isinstance(binding, ShardedTable) and not binding.identified:
+                what = f"rows of {table.fullname} name no shard by their primary key"
+                return refused("R305", what)
+            if isinstance(binding, ReferenceTable):
+                what = f"bulk updates of reference table {table.fullname} are not supported"
+                return refused("R308", what)
+            if isinstance(binding, ShardedTable):
+                targets.append(row_target(binding, rows, mapper, around))
+            else:
+                targets.append(table_target(binding, around))
+        return common_target(targets)
+
+
+def _is_bulk(statement: Any) -> bool:
+    """Return whether the ORM updates row by row, each by its primary key."""
+    strategy = statement._execution_options.get("dml_strategy", "auto")
+    return (
+        isinstance(statement, Update)
+        and not statement._where_criteria
+        and strategy in ("auto", "bulk")
+        and "parententity" in statement.table._annotations
+    )
+
+
+def _generated(table: Table, changed: Sequence[Any]) -> Iterator[str]:
+    given = {one if isinstance(one, str) else getattr(one, "key", None) for one in changed}
+    for column in table.columns:
+        default: Any = column.onupdate
+        if column.key in given or (default is None and column.server_onupdate is None):
+            continue
+        if default is None or not default.is_scalar:
+            yield f"a generated value for {_name(column)}"
+
+
+def _name(column: Column[Any]) -> str:
+    return f"{column.table.fullname}.{column.name}"
