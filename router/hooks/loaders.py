@@ -59,6 +59,14 @@ def loading_options(token: str, execution_options: Mapping[str, Any]) -> dict[st
 
 def works_for_a_row(statement: Any, execution_options: Mapping[str, Any]) -> bool:
     """Return whether a loader executes `statement` for a certain object or shard."""
+    options = _load_options(execution_options)
+    if options is not None and len(execution_options) == 1 and not statement._execution_options:
+        # What `get()` passes; asked so often that nothing is looked up twice.
+        return (
+            options._identity_token is not None
+            or options._lazy_loaded_from is not None
+            or options._refresh_state is not None
+        )
     return (
         loaded_for(execution_options) is not None
         or refreshed(execution_options) is not None

@@ -1,7 +1,8 @@
 """The root transaction of a session: which databases wrote, and how they commit.
 
 Leans on `SessionTransaction._connection_for_bind`, `._prepare_impl`, `._connections`,
-`._parent`, `.declare_states` and `Session.twophase`.  Checked against 2.0.40 and 2.1.9.
+`._parent`, `.declare_states`, `_StateChangeStates` and `Session.twophase`.  Checked against
+2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Engine, Transaction, util
 from sqlalchemy.engine import TwoPhaseTransaction
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.orm.session import SessionTransactionState
+from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
 
@@ -47,12 +49,17 @@ class RoutedTransaction(SessionTransaction):
             super().prepare()
         self._prepare_impl()
 
-    @SessionTransaction.declare_states(
-        (SessionTransactionState.ACTIVE,), SessionTransactionState.PREPARED
-    )
     def _prepare_impl(self) -> None:
-        with self._expect_state(SessionTransactionState.PREPARED):
-            super()._prepare_impl()
+        super()._prepare_impl()
+        # A connection stands there twice: by itself and by its engine.
+        several = self._parent is None and len(self._connections) > 2
+        if several or self.torn is not None:
+            self._prepare_several()
+
+    @SessionTransaction.declare_states(
+        (SessionTransactionState.PREPARED,), _StateChangeStates.NO_CHANGE
+    )
+    def _prepare_several(self) -> None:
         try:
             self._refuse_torn()
             if self._parent is None:

@@ -12,6 +12,9 @@ from router.shardmap.functions.protocol import NoShardError
 from router.shardmap.keytypes import KeyValueError
 from router.shardmap.model import ShardMap
 
+MAX_KNOWN = 10_000
+"""How many keys of one statement shape are remembered with their targets."""
+
 __all__ = ["Circumstances", "Locate", "aim", "by_function", "outside_partition"]
 
 
@@ -41,11 +44,18 @@ def _alone(lone: Lone, read: Read, around: Circumstances) -> Target | None:
     value = read(lone.value)
     if value is None:
         return None
+    # Only of these types are equal values equal keys: True is 1, and 1.0, too.
+    lasting = around.locate is by_function and value.__class__ in (int, str)
+    if lasting and value in lone.known:
+        return lone.known[value]
     try:
         shard = around.locate(lone.keyspace, (lone.normalise(value),))
     except (KeyValueError, NoShardError):
         return None
-    return lone.targets[shard]
+    target = lone.targets[shard]
+    if lasting and len(lone.known) < MAX_KNOWN:
+        lone.known[value] = target
+    return target
 
 
 def _hinted(shape: Shape, hint: Destination, around: Circumstances) -> Target:

@@ -7,7 +7,7 @@ shard keys, and whether it may run on several shards; `router.route.aim` adds th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from router.route.binds import ReferenceTable
 from router.route.predicates import Equals, OneOf, Predicate, Value
@@ -42,13 +42,15 @@ class Constraint:
 class Lone:
     """The most frequent shape: one column equals one value, and nothing else matters.
 
-    `targets` maps each shard to the finished target.
+    `targets` maps each shard to the finished target, `known` values that were asked for
+    before, for functions that give a key the same shard for ever.
     """
 
     keyspace: ShardedKeyspace
     value: Value
     normalise: Callable[[object], KeyValue]
     targets: Mapping[str, Target]
+    known: dict[object, Target] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,11 @@ class Destination:
     database: str
     shard: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The shard, or the database where there is none; the two never look alike."""
+        return self.shard or self.database
+
     def __str__(self) -> str:
         return f"{self.shard} (database {self.database})" if self.shard else self.database
 

@@ -93,7 +93,7 @@ class Routing:
             return None
         destination = target.destinations[0]
         self._last[:] = (destination.database,)
-        return self._binds.get(destination) or self.binds_of(destination)
+        return self._binds.get(destination.name) or self.binds_of(destination)
 
     def dispatch(self, execution: Execution, plan: Plan | None = None) -> Any:
         """Route an execution and let SQLAlchemy's session make it."""
@@ -133,11 +133,11 @@ class Routing:
 
     def binds_of(self, destination: Destination) -> Mapping[str, Any]:
         """Return the bind arguments that send a statement to `destination`."""
-        binds = self._binds.get(destination)
+        binds = self._binds.get(destination.name)
         if binds is None:
             engine = self.wiring.engines[destination.database]
             binds = {**_bind_argument(destination), "bind": engine}
-            self._binds[destination] = binds
+            self._binds[destination.name] = binds
         return binds
 
     # -- plans -----------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class Wiring:
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}
-        self.bind_arguments: dict[Destination, Mapping[str, Any]] = {}
+        self.bind_arguments: dict[str, Mapping[str, Any]] = {}
         self._destinations: dict[tuple[str, str], Destination] = {}
         self.prepared: set[Any] = set()
         self._tokens: dict[type, bool] = {}
