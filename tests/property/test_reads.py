@@ -15,6 +15,7 @@ from sqlalchemy import exc as sa_exc
 
 from router import CrossShardError, RoutingError
 from tests.property.statements import Builder
+from tests.property.traps import Traps
 from tests.property.worlds import World, misplaced, world
 
 STATEMENTS = int(os.environ.get("ROUTER_STATEMENTS", "250"))
@@ -41,17 +42,34 @@ def test_rows_lie_where_their_keys_say(made: World) -> None:
 
 def test_statements(made: World, request: pytest.FixtureRequest) -> None:
     """Random statements: equal rows or a refusal, and by no means only refusals."""
-    choose = random.Random(request.node.name + SEED)
+
+    def build(choose: random.Random, values: random.Random) -> tuple[Any, dict[str, Any]]:
+        builder = Builder(choose, values)
+        return builder.statement(), builder.params
+
+    answered = _outcomes(made, request.node.name, build)
+    assert answered["all"] + answered["some"] + answered["one"] > STATEMENTS / 4
+    assert answered["invalid"] < STATEMENTS / 20
+
+
+def test_traps(made: World, request: pytest.FixtureRequest) -> None:
+    """What routers get wrong: equal rows or a refusal."""
+    answered = _outcomes(made, request.node.name, lambda *sources: Traps(*sources).any())
+    assert answered["all"] + answered["some"] + answered["one"] > STATEMENTS / 10
+    assert answered["invalid"] == 0
+
+
+def _outcomes(made: World, name: str, build: Any) -> Counter[str]:
+    choose = random.Random(name + SEED)
     answered: Counter[str] = Counter()
     for _ in range(STATEMENTS // 2):
         structure = choose.randrange(2**32)
         # The second statement has the shape of the first, and other values.
         for _ in range(2):
-            builder = Builder(random.Random(structure), random.Random(choose.randrange(2**32)))
-            answered[_outcome(made, builder.statement(), builder.params)] += 1
+            built = build(random.Random(structure), random.Random(choose.randrange(2**32)))
+            answered[_outcome(made, *built)] += 1
     sys.stdout.write(f"{sum(answered.values())} statements: {dict(answered)}\n")
-    assert answered["all"] + answered["some"] + answered["one"] > STATEMENTS / 4
-    assert answered["invalid"] < STATEMENTS / 20
+    return answered
 
 
 def _outcome(made: World, statement: Any, params: dict[str, Any]) -> str:
