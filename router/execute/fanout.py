@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from router.execute.parallel import run_all
 from router.hooks.statements import cache_key, resolved, with_value
 from router.route.target import Narrowing, Target
 
@@ -17,10 +19,11 @@ def fan_out(statement: Any, params: Any, target: Target, calls: Sequence[Call]) 
     Shards are visited in the order of the map, so that locking reads of two sessions take
     their locks in the same order.
     """
-    results = []
-    for destination, call in zip(target.destinations, calls, strict=True):
-        part = _part(statement, params, target.narrowing, destination.database)
-        results.append(call(**part))
+    parts = [
+        partial(call, **_part(statement, params, target.narrowing, destination.database))
+        for destination, call in zip(target.destinations, calls, strict=True)
+    ]
+    results = run_all(parts)
     return results[0].merge(*results[1:])
 
 

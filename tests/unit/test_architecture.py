@@ -13,8 +13,8 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "router"
 
 FOUNDATION = ("catalogue", "errors")
-DECIDING = (*FOUNDATION, "shardmap", "hooks", "route")
-DOING = ("engines", "directory", "transaction", "execute", "merge")
+DECIDING = (*FOUNDATION, "shardmap", "hooks", "route", "rewrite")
+DOING = ("engines", "directory", "transaction", "execute", "merge", "gather")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The map and the routes are pure: no input, no output, no engine.
@@ -23,12 +23,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "shardmap": FOUNDATION,
     "hooks": FOUNDATION,
     "route": (*FOUNDATION, "shardmap", "hooks"),
+    "rewrite": (*FOUNDATION, "shardmap", "hooks", "route"),
     # What waits for databases.  Transactions know nothing of statements.
     "transaction": (*FOUNDATION, "shardmap"),
     "engines": (*FOUNDATION, "shardmap", "hooks"),
     "directory": (*DECIDING, "engines"),
     "execute": (*DECIDING, "engines"),
     "merge": (*DECIDING, "execute"),
+    "gather": (*DECIDING, "engines", "execute"),
     # What users hold in their hands.
     "session": (*DECIDING, *DOING),
     "schema": (*DECIDING, *DOING, "session"),
