@@ -194,6 +194,10 @@ CATALOGUE: dict[str, Entry] = {
         "a read over several shards is forbidden",
         "filter by the shard key, or set `scatter: allow`",
     ),
+    "R310": Entry(
+        "too many rows to gather",
+        "restrict the tables by their shard keys or other columns, or raise `gather: {max_rows: ...}`",
+    ),
     # -- transactions -------------------------------------------------------------------
     "R401": Entry(
         "databases that cannot commit together",
@@ -208,6 +212,10 @@ CATALOGUE: dict[str, Entry] = {
     "R501": Entry(
         "a database cannot be reached",
         "start it, or correct its `url:`; `router check` tries every database",
+    ),
+    "R502": Entry(
+        "a shard did not answer in time",
+        "look at what it is doing, or allow it more: execution_options(shard_timeout=seconds)",
     ),
     # -- the servers and the command line -----------------------------------------------
     "R601": Entry(

@@ -14,7 +14,9 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import ExceptionContext
 
 from router.errors import RoutingError, ShardUnavailableError
+from router.hooks import driver
 from router.hooks.commit import commit_in_one_phase
+from router.lanes.workers import Workers
 from router.shardmap.model import Database, ShardMap
 
 CONNECT_TIMEOUT = 10
@@ -38,6 +40,7 @@ class Engines(Mapping[str, Engine]):
         self._engines: dict[str, Engine] = {}
         self._names: dict[object, str] = {}
         self._lock = threading.Lock()
+        self._workers = Workers()
         _living.add(self)
 
     def __getitem__(self, name: str) -> Engine:
@@ -62,11 +65,15 @@ class Engines(Mapping[str, Engine]):
         with self._lock:
             for engine in self._engines.values():
                 engine.dispose()
+            self._workers.rest()
 
     def after_fork(self) -> None:
         """Forget the parent's connections without closing them: they are still its own."""
         self._lock = threading.Lock()
+        # Threads do not survive a fork, and the parent's may have held their lock.
+        self._workers.forget()
         for engine in self._engines.values():
+            driver.forget(engine)
             engine.dispose(close=False)
 
     def _create(self, name: str) -> Engine:
@@ -77,6 +84,7 @@ class Engines(Mapping[str, Engine]):
         with self._lock:
             if name not in self._engines:
                 engine = _engine(database)
+                driver.install(engine, self._workers)
                 self._names[engine] = name
                 self._engines[name] = engine
             return self._engines[name]

@@ -110,9 +110,11 @@ class CrossShardError(RouterError):
 
 
 class ShardUnavailableError(RouterError, sa_exc.OperationalError):
-    """A database cannot be reached; `database` is its name in the map."""
+    """A database cannot be reached, or is silent; `database` is its name in the map."""
 
-    def __init__(self, database: str, what: str, orig: Exception, *, where: str = "") -> None:
+    def __init__(
+        self, database: str, what: str, orig: Exception, *, where: str = "", id: str = "R501"
+    ) -> None:
         self.database = database
         # Attributes that handlers of SQLAlchemy's own OperationalError look at.
         self.orig = orig
@@ -122,7 +124,7 @@ class ShardUnavailableError(RouterError, sa_exc.OperationalError):
         self.hide_parameters = True
         self.detail: list[str] = []
         self.ismulti = None
-        RouterError.__init__(self, "R501", what, where=where)
+        RouterError.__init__(self, id, what, where=where)
 
     def __str__(self) -> str:
         return self._render()

@@ -1,4 +1,4 @@
-"""A plain SELECT on several shards: each shard's rows, one shard after another."""
+"""A plain SELECT on several shards: asked side by side, their rows one shard after another."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from router.execute.parallel import run_all
-from router.hooks.statements import cache_key, resolved, with_value
+from router.execute.parallel import Order, run_all
+from router.hooks.statements import cache_key, locks_rows, resolved, with_value
 from router.route.target import Narrowing, Target
 
 Call = Callable[..., Any]
 
 
-def fan_out(statement: Any, params: Any, target: Target, calls: Sequence[Call]) -> Any:
+def fan_out(
+    statement: Any,
+    params: Any,
+    target: Target,
+    calls: Sequence[Call],
+    seconds: float | None = None,
+) -> Any:
     """Execute on every destination of `target` and return one result with all the rows.
 
-    Shards are visited in the order of the map, so that locking reads of two sessions take
-    their locks in the same order.
+    Each shard has `seconds` to answer.  Reads that lock rows visit the shards in the order of
+    the map, so that two sessions take their locks in the same order.
     """
     parts = [
         partial(call, **_part(statement, params, target.narrowing, destination.database))
         for destination, call in zip(target.destinations, calls, strict=True)
     ]
-    results = run_all(parts)
+    order = Order.FIXED if locks_rows(statement) else Order.ANY
+    results = run_all(parts, target.destinations, order=order, seconds=seconds)
     return results[0].merge(*results[1:])
 
 

@@ -1,6 +1,6 @@
 """What the ORM's own loaders say of the row and the relationship they work for.
 
-Leans on the `_lazy_loaded_from`, `_refresh_state` and `_identity_token` of the load options
+Leans on the `_lazy_loaded_from`, `_refresh_state`, `_autoflush` and `_identity_token` of the load options
 that loaders pass along, on `sa_top_level_orm_context`, by which an eager loader names the
 query that it works for, on `QueryContext.default_load_options` and on `_current_path`.
 Checked against 2.0.40 and 2.1.9.
@@ -8,10 +8,11 @@ Checked against 2.0.40 and 2.1.9.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.orm import InstanceState, RelationshipProperty
+from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.orm.interfaces import MANYTOONE
 
@@ -57,6 +58,18 @@ def loading_options(token: str, execution_options: Mapping[str, Any]) -> dict[st
     return {"_sa_orm_load_options": options + {"_identity_token": token}}
 
 
+def statement_options(statement: Any) -> Mapping[str, Any]:
+    """Return the execution options that `statement` itself carries."""
+    return getattr(statement, "_execution_options", {})
+
+
+def autoflushes(statement: Any, execution_options: Mapping[str, Any]) -> bool:
+    """Return whether executing a query flushes first, if its session does that at all."""
+    options: Any = _load_options(execution_options) or QueryContext.default_load_options
+    given = {**statement_options(statement), **execution_options}
+    return bool(given.get("autoflush", options._autoflush))
+
+
 def works_for_a_row(statement: Any, execution_options: Mapping[str, Any]) -> bool:
     """Return whether a loader executes `statement` for a certain object or shard."""
     options = _load_options(execution_options)
@@ -81,6 +94,25 @@ def loading_relationship(statement: Any) -> RelationshipProperty[Any] | None:
         if isinstance(element, RelationshipProperty):
             return element
     return None
+
+
+def with_options(statement: Any, *options: Any) -> Any:
+    """Return a copy of `statement` with these options for its loaders, and no other ones.
+
+    Criteria that apply to whole classes are kept.
+    """
+    copy = statement._generate()
+    kept = [one for one in statement._with_options if isinstance(one, LoaderCriteriaOption)]
+    copy._with_options = (*kept, *(one for one in options if one not in kept))
+    return copy
+
+
+def eager_options(statement: Any) -> Iterator[Any]:
+    """Yield the options that find related objects in the rows of the statement itself."""
+    for option in getattr(statement, "_with_options", ()):
+        for element in getattr(option, "context", None) or ():
+            if "eager_from_alias" in (getattr(element, "local_opts", None) or {}):
+                yield option
 
 
 def is_many_to_one(relationship: RelationshipProperty[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every statement, so
 that asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
-`CTE._cte_alias`, `sqlalchemy.util.LRUCache`, the `_params` of statements (from 2.1 on), and
+`CTE._cte_alias`, `GenerativeSelect._for_update_arg`, `sqlalchemy.util.LRUCache`, the `_params` of statements (from 2.1 on), and
 the `_values`, `_multi_values`, `_ordered_values`, `_returning`, `_independent_ctes` and
 `_post_values_clause` of DML statements, and the `update_values_to_set`, `update` and
 `inferred_target_elements` of the last.  Checked against 2.0.40 and 2.1.9.
@@ -17,7 +17,7 @@ from sqlalchemy import CTE, Alias, Column, CompoundSelect, FromClause, Select, T
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.elements import BindParameter, ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.lambdas import LambdaElement
 from sqlalchemy.util import LRUCache
@@ -37,6 +37,13 @@ def is_opaque(statement: Any) -> bool:
         statement = statement.element
     seen = (Select, CompoundSelect, UpdateBase, FunctionElement)
     return statement is not None and not isinstance(statement, seen)
+
+
+def locks_rows(statement: Any) -> bool:
+    """Return whether a SELECT locks the rows that it reads (``with_for_update()``)."""
+    statement = resolved(statement)
+    parts = visitors.iterate(statement) if isinstance(statement, ClauseElement) else ()
+    return any(getattr(part, "_for_update_arg", None) is not None for part in parts)
 
 
 def cache_key(

@@ -45,6 +45,8 @@ class Trace:
     functions: set[str] = field(default_factory=set)
     opaque: set[str] = field(default_factory=set)
     binds: Counter[str] = field(default_factory=Counter)
+    columns: set[tuple[Any, str]] = field(default_factory=set)
+    whole_rows: bool = False
     writes: list[str] = field(default_factory=list)
     statement: Any = None
     extra_froms: Sequence[FromClause] = ()
@@ -100,9 +102,15 @@ class _Watcher:
         return text
 
     def visit_column(self, column: Any, *args: Any, **kw: Any) -> str:
+        self.trace.columns.add((column.table, column.name))
         if column.is_literal:
             self.trace.texts.append(str(column.name))
         text: str = super().visit_column(column, *args, **kw)  # type: ignore[misc]
+        return text
+
+    def visit_table_valued_column(self, element: Any, **kw: Any) -> str:
+        self.trace.whole_rows = True
+        text: str = super().visit_table_valued_column(element, **kw)  # type: ignore[misc]
         return text
 
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:

@@ -1,13 +1,17 @@
 """The root transaction of a session: which databases wrote, and how they commit.
 
 Leans on `SessionTransaction._connection_for_bind`, `._prepare_impl`, `._connections`,
-`._parent`, `.declare_states`, `_StateChangeStates` and `Session.twophase`.  Checked against
+`._parent`, `._state`, `.declare_states`, `_StateChangeStates` and `Session.twophase`.  Checked against
 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Transaction, util
 from sqlalchemy.engine import TwoPhaseTransaction
@@ -16,8 +20,28 @@ from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
+from router.hooks.enlisting import (
+    close,
+    endings,
+    enlist_in_savepoint,
+    enlist_opened,
+    is_shared,
+    roll_back,
+)
 
 _PSYCOPG_INERROR = 3
+
+_lent: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+@contextmanager
+def lend(connection: Connection) -> Iterator[None]:
+    """Let statements run on `connection` without its taking part in the session's transaction."""
+    _lent.add(connection)
+    try:
+        yield
+    finally:
+        _lent.discard(connection)
 
 
 class RoutedTransaction(SessionTransaction):
@@ -30,16 +54,30 @@ class RoutedTransaction(SessionTransaction):
     wrote: set[Engine]
     confirmed: dict[Any, str]
     torn: BaseException | None
+    turns: dict[object, Any]
 
     def _connection_for_bind(self, bind: Any, execution_options: Any) -> Connection:
+        if _lent and bind in _lent:
+            return cast(Connection, bind)
         session: Any = self.session
+        enlist = super()._connection_for_bind
+        shared = isinstance(bind, Engine) and bind not in self._connections and is_shared()
         if self._parent is not None or bind in self._connections:
-            return super()._connection_for_bind(bind, execution_options)
+            if shared:
+                return enlist_in_savepoint(self, bind, execution_options, enlist)
+            return enlist(bind, execution_options)
+        if shared:
+            two_phase = session._begins_two_phase(bind)
+            return enlist_opened(self, bind, execution_options, two_phase, enlist)
         session.twophase = session._begins_two_phase(bind)
         try:
-            return super()._connection_for_bind(bind, execution_options)
+            return enlist(bind, execution_options)
         finally:
             session.twophase = False
+
+    def has_connection(self, engine: Engine) -> bool:
+        """Return whether the transaction has begun in the database of `engine`."""
+        return engine in self._connections
 
     def prepare(self) -> None:
         """Prepare every database that wrote, for a commit that follows."""
@@ -51,9 +89,7 @@ class RoutedTransaction(SessionTransaction):
 
     def _prepare_impl(self) -> None:
         super()._prepare_impl()
-        # A connection stands there twice: by itself and by its engine.
-        several = self._parent is None and len(self._connections) > 2
-        if several or self.torn is not None:
+        if self._is_several() or self.torn is not None:
             self._prepare_several()
 
     @SessionTransaction.declare_states(
@@ -86,10 +122,44 @@ class RoutedTransaction(SessionTransaction):
                 _refuse_broken(connection, transaction)
             for connection, transaction in writers:
                 _prepare(connection, transaction)
-        if writers:
-            # As long as nothing is committed, a reader that fails can still stop everything.
-            for reader in readers:
-                self._end_reader(*reader)
+        # As long as nothing is committed, a reader that fails can still stop everything.
+        session._end_all([partial(self._end_reader, *reader) for reader in readers])
+
+    def rollback(self, _capture_exception: bool = False, _to_root: bool = False) -> None:
+        """Roll back; the databases of a whole transaction side by side."""
+        error = None
+        if self._is_several() and self.session._transaction is self and self._is_open():
+            error = self._end_together(roll_back)
+        super().rollback(_capture_exception, _to_root)
+        if error is not None:
+            raise error
+
+    def close(self, invalidate: bool = False) -> None:
+        """Release the connections, side by side."""
+        error = None
+        if self._is_several() and not invalidate:
+            error = self._end_together(close)
+        super().close(invalidate)
+        if error is not None:
+            raise error
+
+    def _is_several(self) -> bool:
+        # A connection stands there twice: by itself and by its engine.
+        return self._parent is None and len(self._connections) > 2
+
+    def _is_open(self) -> bool:
+        return self._state in (SessionTransactionState.ACTIVE, SessionTransactionState.PREPARED)
+
+    def _end_together(self, end: Callable[[Any, bool], None]) -> Exception | None:
+        """End and release every connection, and forget them; return the first error."""
+        session: Any = self.session
+        error = None
+        try:
+            session._end_all(endings(self, end))
+        except Exception as found:  # noqa: BLE001 - the caller raises it
+            error = found
+        self._connections.clear()
+        return error
 
     def _end_reader(self, connection: Connection, transaction: Any, closes: bool) -> None:
         transaction.commit()
@@ -129,3 +199,4 @@ def adopt(transaction: Any) -> None:
     transaction.wrote = set()
     transaction.confirmed = {}
     transaction.torn = None
+    transaction.turns = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import CTE, CompoundSelect, FromClause, Join, Select, Table, Values
@@ -31,6 +32,15 @@ Comparable = Callable[[Any, Any], bool]
 Conditions = list[tuple[Any, Region]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """A conjunct that the rows of a region must satisfy to matter, and what it sees."""
+
+    clause: Any
+    region: Region
+    environment: Environment
+
+
 class UnreadableError(Exception):
     """The statement has a part whose tables or rows cannot be followed."""
 
@@ -54,6 +64,7 @@ class Facts:
         self.occurrences: list[Occurrence] = []
         self.selects: list[tuple[Select[Any], Region]] = []
         self.compounds = 0
+        self.conditions: list[Condition] = []
         self._comparisons = comparisons
         self._comparable = comparable
         self._recursing: list[FromClause] = []
@@ -226,6 +237,7 @@ class Facts:
             predicate = self._comparisons.predicate(clause, env.find, certain)
             region.predicates.append(predicate)
             self._reject_nulls(null_rejecting(predicate), region)
+        self.conditions.append(Condition(clause, region, env))
         self._subqueries(clause, region, env)
 
     def _equal(self, same: Same, region: Region) -> None:

@@ -44,6 +44,11 @@ class Parameters:
             self._check_alike(value)
         return bind.value if bind.callable is None else plain_value(bind)
 
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """Values by name, given to the execution or to the statement."""
+        return self._given or {}
+
     def name(self, value: Value) -> str:
         """Return the name of `value` in this statement."""
         return self._binds[value.index].key

@@ -12,10 +12,13 @@ from router.hooks.statements import resolved
 from router.route.aim import aim
 from router.route.binds import BindTable
 from router.route.circumstances import Circumstances
+from router.route.facts import Facts
 from router.route.inserts import Inserts
+from router.route.parameters import Parameters
 from router.route.reading import Reading
 from router.route.shape import Shape
 from router.route.target import Target, refused
+from router.route.tiers import ANSWERABLE, exact
 from router.route.updates import Updates
 
 
@@ -44,12 +47,32 @@ class Planner:
             return self._inserts.target(statement, params, around)
         if isinstance(statement, (Update, Delete)):
             return self._updates.target(statement, params, around)
-        return self._query(statement, params, around)
+        return self._read(statement, params, around)
+
+    def facts(self, statement: Any, params: Any) -> tuple[Facts, Shape, Parameters]:
+        """Return what is known of a query, and its parameters in this execution."""
+        return self._reading.again(resolved(statement), _single(params))
+
+    def _read(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
+        target, shape = self._query(statement, params, around)
+        refusal = target.refusal
+        if refusal is None or refusal.id not in ANSWERABLE or not shape.tables:
+            return target, shape
+        if around.hint is not None:
+            return target, shape
+        _, parameters = self._reading.query(statement, _single(params))
+        return exact(shape, refusal, parameters, self._map, around), shape
 
     def _query(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         if params.__class__ in (list, tuple):
             if len(params) > 1:
                 return refused("R301", "a query with several sets of parameters"), Shape()
-            params = params[0] if params else None
+            params = _single(params)
         shape, parameters = self._reading.query(statement, params)
         return aim(shape, parameters, self._map, around), shape
+
+
+def _single(params: Any) -> Any:
+    if params.__class__ in (list, tuple):
+        return params[0] if params else None
+    return params

@@ -55,6 +55,12 @@ class Reading:
             params = {**given, **(params or {})}
         return shape, Parameters(binds, params)
 
+    def again(self, statement: Any, params: Any) -> tuple[Facts, Shape, Parameters]:
+        """Return the facts about a query, with its shape and its parameters in this execution."""
+        shape, parameters = self.query(statement, params)
+        _, binds, _ = cache_key(statement)
+        return self._query_facts(statement, binds), shape, parameters
+
     def write(
         self, statement: Any, names: tuple[str, ...], make: Callable[[Any], Shape]
     ) -> tuple[Shape, Callable[[Any], Parameters]]:
@@ -90,6 +96,11 @@ class Reading:
             self._shapes[key] = shape
 
     def _query_shape(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Shape:
+        facts = self._query_facts(statement, binds)
+        shape = shape_of(facts, self.binds)
+        return shape if facts.occurrences or shape.refusal is not None else self._tableless()
+
+    def _query_facts(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Facts:
         if isinstance(statement, FromStatement):
             statement = statement.element
         if isinstance(statement, FunctionElement):
@@ -98,8 +109,7 @@ class Reading:
             raise UnreadableError(f"it is a {type(statement).__name__}")
         facts = self.facts(statement, binds)
         facts.read_query(statement)
-        shape = shape_of(facts, self.binds)
-        return shape if facts.occurrences or shape.refusal is not None else self._tableless()
+        return facts
 
     def _tableless(self) -> Shape:
         keyspace = self.binds.default()

@@ -28,9 +28,8 @@ def aim_at_several(shape: Shape, read: Read, shard_map: ShardMap, around: Circum
     named = names_keys(anchor, read)
     policy = around.scatter or keyspace.scatter or shard_map.scatter
     if every and not named and policy is Scatter.DENY:
-        what = f"{shape.names}: no shard key is given, and keyspace {keyspace.name} denies scatter"
-        return refused("R309", what)
-    destinations = _destinations(keyspace, wanted)
+        return denied(shape, keyspace)
+    destinations = destinations_of(keyspace, wanted)
     copies = shape.common_copies()
     if copies is not None and any(one.database not in copies for one in destinations):
         return refused("R303", f"not every shard has a copy of all of {shape.names}")
@@ -43,7 +42,16 @@ def aim_at_several(shape: Shape, read: Read, shard_map: ShardMap, around: Circum
     )
 
 
-def _destinations(keyspace: ShardedKeyspace, wanted: frozenset[str]) -> tuple[Destination, ...]:
+def denied(shape: Shape, keyspace: ShardedKeyspace) -> Target:
+    """Return the refusal of a read without a key where scatter is denied."""
+    what = f"{shape.names}: no shard key is given, and keyspace {keyspace.name} denies scatter"
+    return refused("R309", what)
+
+
+def destinations_of(
+    keyspace: ShardedKeyspace, wanted: frozenset[str]
+) -> tuple[Destination, ...]:
+    """Return where the shards of `wanted` live, in the order of the map."""
     shards = [shard for shard in keyspace.shards if shard in wanted]
     return tuple(Destination(keyspace.shards[s], keyspace.shard_id(s)) for s in shards)
 

@@ -59,6 +59,8 @@ class Shape:
 
     `anchor` is the constraint that picks the shards when there are several; `alone` says
     why there must be only one; `narrow` is the list of keys that each shard gets a part of.
+    `spread` is the constraint that picks the shards where nothing but clauses of the outermost
+    SELECT, such as ORDER BY, stand in the way of several: a merge can make up for them.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -69,6 +71,7 @@ class Shape:
     alone: Refusal | None = None
     anchor: Constraint | None = None
     narrow: OneOf | None = None
+    spread: Constraint | None = None
     tokens: bool = False
     copies: bool = False
     lone: Lone | None = None
@@ -88,7 +91,7 @@ class Shape:
     def alone_for(self, refusal: Refusal) -> Shape:
         """Return this shape for a single shard only, refused with `refusal` elsewhere."""
         alone = refusal if self.constraints else None
-        return replace(self, alone=alone, anchor=None, narrow=None)
+        return replace(self, alone=alone, anchor=None, narrow=None, spread=None)
 
 
 def lone(shape: Shape) -> Lone | None:

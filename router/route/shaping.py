@@ -24,7 +24,12 @@ from router.route.regions import ColumnRef, Occurrence
 from router.route.shape import Constraint, Shape, lone
 from router.route.target import Refusal
 from router.route.texts import hazard, is_plain_value
-from router.route.transparency import AGGREGATES, ROW_FUNCTIONS, whole_set_reason
+from router.route.transparency import (
+    AGGREGATES,
+    MERGEABLE_FUNCTIONS,
+    ROW_FUNCTIONS,
+    whole_set_reason,
+)
 from router.shardmap.columns import UnsupportedKeyTypeError, key_type
 from router.shardmap.keytypes import KeyKind, KeyType
 
@@ -89,7 +94,9 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
     joined = list(facts.root.joined())
     anchors = [one for one in sharded if one.occurrence.region in joined]
     alone = _must_be_alone(facts, sharded, anchors) if sharded else None
-    anchor = _constraint(anchors[0]) if anchors and alone is None else None
+    leader = _constraint(anchors[0]) if anchors else None
+    anchor = leader if alone is None else None
+    spread = leader if alone is not None and _is_mergeable(facts, sharded, anchors) else None
     shape = Shape(
         constraints=_constraints(sharded),
         unsharded=tuple({one.name: one for one in unsharded}.values()),
@@ -97,7 +104,8 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
         tables=tuple(dict.fromkeys(one.table.fullname for one in facts.occurrences)),
         alone=alone,
         anchor=anchor,
-        narrow=_narrow(anchor, facts) if anchor is not None else None,
+        narrow=_narrow(leader, facts) if leader in (anchor, spread) and leader else None,
+        spread=spread,
         tokens=any(not one.binding.identified for one in sharded),
     )
     return replace(shape, lone=lone(shape))
@@ -184,15 +192,25 @@ def _must_be_alone(
     reason = _whole_set(facts) or _unrepeatable(facts)
     if reason is not None:
         names = ", ".join(dict.fromkeys(one.name for one in sharded))
-        return Refusal("R301", f"{reason} over {names} is supported on one shard only")
+        return Refusal("R301", f"{reason} over {names} needs all of its rows in one place")
     return _not_colocated(sharded, anchors)
 
 
-def _whole_set(facts: Facts) -> str | None:
+def _is_mergeable(facts: Facts, sharded: list[_Sharded], anchors: list[_Sharded]) -> bool:
+    """Return whether only clauses of the outermost SELECT keep it from running on every shard."""
+    if facts.compounds or not facts.selects or _whole_set(facts, but=facts.selects[0][0]):
+        return False
+    known = ROW_FUNCTIONS | AGGREGATES | MERGEABLE_FUNCTIONS
+    if facts.trace.functions - known or not all(map(is_plain_value, facts.trace.texts)):
+        return False
+    return _not_colocated(sharded, anchors) is None
+
+
+def _whole_set(facts: Facts, but: object = None) -> str | None:
     if facts.compounds:
         return "a set operation"
     for select, region in facts.selects:
-        if region in facts.root.certain():
+        if region in facts.root.certain() and select is not but:
             reason = whole_set_reason(select)
             if reason is not None:
                 return reason

@@ -19,6 +19,26 @@ class Reach(Enum):
     REFUSED = "refused"
 
 
+class Tier(Enum):
+    """How the rows of several places become one answer."""
+
+    ONE = "one database"
+    CONCATENATED = "rows of several shards, one after another"
+    MERGED = "a statement for every shard, and a merge"
+    GATHERED = "tables copied to one database, and the statement there"
+    COPIES = "every copy of a reference table"
+    REFUSED = "refused"
+
+
+_TIERS = {
+    Reach.ONE: Tier.ONE,
+    Reach.SOME: Tier.CONCATENATED,
+    Reach.ALL: Tier.CONCATENATED,
+    Reach.COPIES: Tier.COPIES,
+    Reach.REFUSED: Tier.REFUSED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """A database, and the shard it is reached for (``keyspace/shard``), if any."""
@@ -69,6 +89,13 @@ class Target:
     reasons: tuple[str, ...] = ()
     refusal: Refusal | None = None
     narrowing: Narrowing | None = None
+    exact: Tier | None = None
+    """The tier of a statement that concatenation alone would not answer exactly."""
+
+    @property
+    def tier(self) -> Tier:
+        """How the rows become one answer."""
+        return self.exact or _TIERS[self.reach]
 
     def __str__(self) -> str:
         where = ", ".join(str(destination) for destination in self.destinations)

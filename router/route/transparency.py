@@ -22,6 +22,12 @@ ROW_FUNCTIONS = frozenset(
 
 AGGREGATES = frozenset("avg count max min sum".split())
 
+# Further functions of several rows, whose results a merge may put together.
+MERGEABLE_FUNCTIONS = frozenset(
+    "bool_and bool_or cume_dist dense_rank every first_value lag last_value lead nth_value ntile "
+    "percent_rank rank row_number".split()
+)
+
 _EXTENSIONS = (
     "_pre_columns_clause",
     "_post_select_clause",

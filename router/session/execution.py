@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from router.hooks.loaders import loading_options
+from router.hooks.loaders import autoflushes, loading_options, statement_options
+from router.hooks.mappers import is_orm
 
 if TYPE_CHECKING:
     from router.route.target import Destination
@@ -24,6 +25,10 @@ class Execution:
     arguments: Mapping[str, Any]
     extra: Mapping[str, Any]
 
+    def of(self, statement: Any) -> Execution:
+        """Return the same execution of another statement."""
+        return replace(self, statement=statement)
+
     def unrouted(self) -> Any:
         """Execute as given."""
         return self.run(
@@ -33,6 +38,22 @@ class Execution:
             bind_arguments=self.arguments,
             **self.extra,
         )
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that each of several shards has to answer, if there is a limit."""
+        given = {**statement_options(self.statement), **self.options}
+        return given.get("shard_timeout")
+
+    def flushed(self, session: Any) -> dict[str, Any]:
+        """Flush as `Session.execute` would, and return options with which it will not again.
+
+        Done before the execution is made in several places, so that all of them see it.
+        """
+        if is_orm(self.statement) and autoflushes(self.statement, self.options):
+            session._autoflush()
+            return {"autoflush": False}
+        return {}
 
     def on(
         self,

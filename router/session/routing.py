@@ -19,10 +19,11 @@ from router.hooks.mappers import is_orm
 from router.hooks.statements import is_opaque, resolved
 from router.route.aim import Circumstances, by_function
 from router.route.shape import Shape
-from router.route.target import Destination, Reach, Target
+from router.route.target import Destination, Reach, Target, Tier
 from router.session.directories import Directories
 from router.session.execution import Execution
 from router.session.flushing import Flushing
+from router.session.gathering import Gathering
 from router.session.hints import hinted_shard
 from router.session.loading import Loading
 from router.session.partition import Pins
@@ -65,6 +66,7 @@ class Routing:
         self.places = Places(self)
         self.writes = Writes(self)
         self.loading = Loading(self)
+        self.gathering = Gathering(self)
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -107,6 +109,8 @@ class Routing:
         target, shape = plan or self._plan(execution, statement)
         if target.refusal is not None:
             raise target.refusal.exception()
+        if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
+            return self.gathering.execute(execution)
         # What is not planned as a query can still load objects.
         tokens = is_orm(statement) and (shape.tokens or isinstance(statement, _UNSEEN))
         if tokens:
@@ -125,8 +129,12 @@ class Routing:
             return write_copies(statement, params, target.destinations, writes, self.writes.tear)
         if tokens:
             self.loading.refuse_ambiguous(statement)
-        reads = [partial(execution.on, one, self, token=tokens) for one in target.destinations]
-        return fan_out(statement, params, target, reads)
+        options = execution.flushed(self.session)
+        reads = [
+            partial(execution.on, one, self, token=tokens, **options)
+            for one in target.destinations
+        ]
+        return fan_out(statement, params, target, reads, execution.seconds)
 
     def _is_foreign(self, bind: Any) -> bool:
         return bind is not None and self.wiring.engines.name_of(bind) is None
@@ -216,7 +224,8 @@ _UNSEEN = (Insert, FromStatement)
 
 def _is_elsewhere(plan: Plan) -> bool:
     refusal = plan[0].refusal
-    return refusal is not None and refusal.id == "R303"
+    apart = refusal is not None and refusal.id == "R303"
+    return apart or plan[0].tier is Tier.GATHERED
 
 
 def _bind_argument(destination: Destination) -> dict[str, str]:

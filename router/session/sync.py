@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, event, inspect, util
 from sqlalchemy.orm import Session
 
 from router.errors import CrossShardError, RoutingError
+from router.execute.parallel import finish_all
 from router.hooks import flush as flush_hook
 from router.hooks.transaction import adopt
 from router.session.execution import Execution
@@ -283,6 +284,10 @@ class RoutingSession(Session):
         """Return what the transaction has learned from directories."""
         confirmed: dict[Any, str] = self._routed_transaction().confirmed
         return confirmed
+
+    def _end_all(self, calls: Sequence[Callable[[], None]]) -> None:
+        """End something on several databases, side by side; raise the first error at the end."""
+        finish_all(calls)
 
     @property
     def _is_two_phase(self) -> bool:

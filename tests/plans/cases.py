@@ -88,6 +88,8 @@ def _described(target: Target) -> Any:
         target.reach.value: ", ".join(one.shard or one.database for one in target.destinations),
         "because": list(target.reasons),
     }
+    if target.exact is not None:
+        found["tier"] = target.exact.name.lower()
     if target.narrowing is not None:
         parts = {name: list(map(repr, part)) for name, part in target.narrowing.parts.items()}
         found["keys"] = {name: ", ".join(part) for name, part in sorted(parts.items())}

@@ -211,8 +211,9 @@ def test_related_rows_of_namesakes(lines: Router, load: object) -> None:
         for line in session.scalars(select(Line).options(load(Line.note))).unique():  # type: ignore[operator]
             assert line.note.customer_id == line.customer_id
         assert len({id(one) for one in session.scalars(select(Customer))}) == 3
-        with pytest.raises(CrossShardError, match="R302"):
-            session.scalars(select(Note).options(joinedload(Note.lines))).unique()
+        session.expunge_all()
+        for note in session.scalars(select(Note).options(joinedload(Note.lines))).unique():
+            assert [line.customer_id for line in note.lines] == [note.customer_id]
 
 
 def test_lazy_related_rows_of_namesakes(lines: Router) -> None:
@@ -339,5 +340,5 @@ def test_a_foreign_key_means_the_row_of_its_own_shard(members: Router) -> None:
         with pytest.raises(CrossShardError, match="R306"):
             session.scalars(select(Member).options(selectinload(Member.badge))).all()
         session.expunge_all()
-        with pytest.raises(CrossShardError, match="R302"):
+        with pytest.raises(CrossShardError, match="R306"):
             session.scalars(select(Member).options(joinedload(Member.badge))).all()

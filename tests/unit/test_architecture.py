@@ -21,14 +21,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "catalogue": (),
     "errors": ("catalogue",),
     "shardmap": FOUNDATION,
-    "hooks": FOUNDATION,
+    "lanes": (),
+    "hooks": (*FOUNDATION, "lanes"),
     "route": (*FOUNDATION, "shardmap", "hooks"),
     "rewrite": (*FOUNDATION, "shardmap", "hooks", "route"),
     # What waits for databases.  Transactions know nothing of statements.
     "transaction": (*FOUNDATION, "shardmap"),
-    "engines": (*FOUNDATION, "shardmap", "hooks"),
+    "engines": (*FOUNDATION, "shardmap", "hooks", "lanes"),
     "directory": (*DECIDING, "engines"),
-    "execute": (*DECIDING, "engines"),
+    "execute": (*DECIDING, "lanes", "engines"),
     "merge": (*DECIDING, "execute"),
     "gather": (*DECIDING, "engines", "execute"),
     # What users hold in their hands.

@@ -1,0 +1,58 @@
+"""Stops what a driver's connection is doing, from another thread.
+
+Leans on what drivers offer: `cancel_safe` (psycopg), `cancel` (psycopg2), `interrupt`
+(sqlite3), `thread_id` (MySQL), `fileno` and PyMySQL's `_sock`, on `info.transaction_status` of
+psycopg, and on SQLAlchemy's `Pool._invoke_creator` for a connection beyond the pool's limit.
+Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import Any
+
+from sqlalchemy import Engine
+
+CANCEL_SECONDS = 3.0
+
+_IDLE = 0
+
+
+def cancel(engine: Engine, connection: Any) -> None:
+    """Ask the database to stop what `connection` executes; errors do not matter."""
+    # Whether it helped shows in the call that is to end; if not, the connection is cut.
+    with contextlib.suppress(Exception):
+        if hasattr(connection, "cancel_safe"):
+            connection.cancel_safe(timeout=CANCEL_SECONDS)
+        elif hasattr(connection, "cancel"):
+            connection.cancel()
+        elif hasattr(connection, "interrupt"):
+            connection.interrupt()
+        elif hasattr(connection, "thread_id"):
+            _kill(engine, connection.thread_id())
+
+
+def _kill(engine: Engine, thread: int) -> None:
+    other: Any = engine.pool._invoke_creator(None)  # type: ignore[call-arg, arg-type, misc]
+    try:
+        other.cursor().execute(f"KILL QUERY {int(thread)}")
+    finally:
+        other.close()
+
+
+def sever(connection: Any) -> None:
+    """Cut the network connection, so that a driver waiting for it returns with an error."""
+    with contextlib.suppress(Exception):
+        if hasattr(connection, "fileno"):
+            with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
+        elif hasattr(connection, "_sock"):
+            connection._sock.shutdown(socket.SHUT_RDWR)
+
+
+def is_idle(connection: Any) -> bool:
+    """Return whether `connection` is known to be in no transaction, so that ending is free."""
+    info = getattr(connection, "info", None)
+    return getattr(info, "transaction_status", None) == _IDLE

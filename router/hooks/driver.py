@@ -1,0 +1,140 @@
+"""Makes the driver calls of an engine wait in lanes, where they are made in one.
+
+SQLAlchemy looks up the methods of a dialect each time on the engine's dialect, so they can be
+replaced there; unlike the events `do_execute` and the like, that leaves the events to others.
+Leans on `Dialect.do_execute`, `.do_executemany`, `.do_execute_no_params`, `.do_rollback`,
+`.do_commit`, `.do_close`, `.do_terminate`, the two-phase methods of the psycopg dialects, on
+`cursor.connection` of drivers, and on `Pool._pre_ping`.  Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from greenlet import getcurrent
+from sqlalchemy import Connection, Engine
+
+from router.hooks import cancelling
+from router.lanes.lane import Lane, current_lane
+from router.lanes.link import Link
+from router.lanes.pace import Measured, Pace
+from router.lanes.workers import Workers
+
+_links: WeakKeyDictionary[Any, Link] = WeakKeyDictionary()
+
+_STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
+_ENDS = ("do_rollback", "do_commit")
+_CLOSES = ("do_close", "do_terminate")
+_TWO_PHASE = (
+    "do_begin_twophase",
+    "do_prepare_twophase",
+    "do_rollback_twophase",
+    "do_commit_twophase",
+)
+# Others make these calls through `do_execute`.
+_OWN_TWO_PHASE = ("psycopg", "psycopg2")
+_CLEANING = ("XA END", "XA ROLLBACK", "ROLLBACK")
+
+Method = Callable[..., Any]
+
+
+def install(engine: Engine, workers: Workers, pace: Pace | None = None) -> None:
+    """Let calls to the database of `engine` wait in lanes."""
+    dialect = engine.dialect
+    if dialect.is_async:
+        return
+    link = _links[dialect] = Link(
+        workers,
+        pace or Measured(),
+        cancel=partial(cancelling.cancel, engine),
+        sever=cancelling.sever,
+        # Its files are near, and its connections stay with their thread.
+        threaded=dialect.name != "sqlite",
+    )
+    _replace(dialect, _STATEMENTS, partial(_statement, link))
+    _replace(dialect, _ENDS, partial(_end, link))
+    _replace(dialect, _CLOSES, partial(_close, link))
+    if dialect.driver in _OWN_TWO_PHASE:
+        _replace(dialect, _TWO_PHASE, partial(_two_phase, link))
+
+
+def set_pace(engine: Engine, pace: Pace) -> None:
+    """Decide in another way which calls to the database of `engine` go to threads."""
+    _links[engine.dialect].pace = pace
+
+
+def forget(engine: Engine) -> None:
+    """Forget what threads were doing: in a process that was forked, there are none."""
+    link = _links.get(engine.dialect)
+    if link is not None:
+        link.busy.clear()
+
+
+def connect(engine: Engine) -> Connection:
+    """Return ``engine.connect()``; in a lane, others go on if that has to wait."""
+    lane, link = current_lane(), _links.get(engine.dialect)
+    if lane is None or link is None or _has_idle(engine.pool):
+        return engine.connect()
+    found: Connection = lane.wait(engine.connect, link, "connect", undo=Connection.close)
+    return found
+
+
+def _has_idle(pool: Any) -> bool:
+    idle = getattr(pool, "checkedin", None)
+    return idle is not None and not pool._pre_ping and idle() > 0
+
+
+def _replace(dialect: Any, names: tuple[str, ...], wrap: Callable[[Method], Method]) -> None:
+    for name in names:
+        setattr(dialect, name, wrap(getattr(dialect, name)))
+
+
+def _statement(link: Link, method: Method) -> Method:
+    def call(cursor: Any, statement: str, *rest: Any, **options: Any) -> Any:
+        lane = getcurrent()
+        if type(lane) is not Lane:
+            return method(cursor, statement, *rest, **options)
+        made = partial(method, cursor, statement, *rest, **options)
+        raw = getattr(cursor, "connection", None)
+        cleans = statement.startswith(_CLEANING)
+        return lane.wait(made, link, statement, connection=raw, cleans=cleans)
+
+    return call
+
+
+def _end(link: Link, method: Method) -> Method:
+    def call(connection: Any) -> Any:
+        lane = getcurrent()
+        if type(lane) is not Lane:
+            return method(connection)
+        made = partial(method, connection)
+        raw = getattr(connection, "dbapi_connection", connection)
+        if cancelling.is_idle(raw):
+            return made()
+        return lane.wait(made, link, method.__name__, connection=raw, cleans=True)
+
+    return call
+
+
+def _two_phase(link: Link, method: Method) -> Method:
+    def call(connection: Any, *rest: Any, **options: Any) -> Any:
+        lane = getcurrent()
+        if type(lane) is not Lane:
+            return method(connection, *rest, **options)
+        made = partial(method, connection, *rest, **options)
+        raw = connection.connection.dbapi_connection
+        name = method.__name__
+        return lane.wait(made, link, name, connection=raw, cleans="rollback" in name)
+
+    return call
+
+
+def _close(link: Link, method: Method) -> Method:
+    def call(connection: Any) -> None:
+        # Closed under the hands of a thread, a driver may crash the process.
+        link.when_free(connection, partial(method, connection))
+
+    return call

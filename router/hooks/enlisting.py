@@ -1,0 +1,140 @@
+"""Opening and releasing the connections of one transaction side by side.
+
+SQLAlchemy connects, begins and enlists in one guarded step, which no second greenlet may
+enter.  Here connecting and beginning come first, and only enlisting is guarded.
+Leans on `SessionTransaction._connection_for_bind`, to which a bind is whatever has a
+`connect()` and may return a connection in a transaction, and on `._connections` with its
+tuples of connection, transaction, whether it ends here and whether it is closed.  Checked
+against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from router.hooks.colour import among_tasks, taking_turns
+from router.hooks.driver import connect
+from router.lanes.lane import current_lane
+
+Enlist = Callable[[Any, Any], Connection]
+
+
+class _Opened:
+    """Stands for an engine of which a connection is open, and in its transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def connect(self) -> Connection:
+        """Return the connection."""
+        return self._connection
+
+
+def is_shared() -> bool:
+    """Return whether others use the same session while we wait."""
+    return current_lane() is not None or among_tasks.get()
+
+
+def enlist_opened(
+    transaction: Any, engine: Engine, options: Any, two_phase: bool, enlist: Enlist
+) -> Connection:
+    """Connect and begin while others go on, then `enlist` the connection."""
+    with _turn(transaction, engine):
+        if engine in transaction._connections:
+            return enlist(engine, options)
+        connection = _open(transaction.session, engine, options, two_phase)
+        with _alone(transaction), _without_options(transaction.session):
+            return enlist(_Opened(connection), None)
+
+
+def enlist_in_savepoint(
+    transaction: Any, engine: Engine, options: Any, enlist: Enlist
+) -> Connection:
+    """Enlist in the transaction around a savepoint while others go on, then in it."""
+    with _turn(transaction, engine):
+        if engine in transaction._connections:
+            return enlist(engine, options)
+        transaction._parent._connection_for_bind(engine, options)
+        with _alone(transaction):
+            return enlist(engine, None)
+
+
+def _open(session: Any, engine: Engine, options: Any, two_phase: bool) -> Connection:
+    connection = connect(engine)
+    try:
+        given = {**(getattr(session, "execution_options", None) or {}), **(options or {})}
+        if given:
+            connection = connection.execution_options(**given)
+        if two_phase:
+            connection.begin_twophase()
+        else:
+            connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _turn(transaction: Any, engine: Engine) -> AbstractContextManager[None]:
+    lane = current_lane()
+    return lane.hold(engine) if lane is not None else taking_turns(transaction.turns, engine)
+
+
+def _alone(transaction: Any) -> AbstractContextManager[None]:
+    lane = current_lane()
+    return lane.alone() if lane is not None else taking_turns(transaction.turns, None)
+
+
+@contextmanager
+def _without_options(session: Any) -> Iterator[None]:
+    # They have been applied, and some cannot be once a transaction has begun.
+    before = getattr(session, "execution_options", None)
+    if not before:
+        yield
+        return
+    session.execution_options = {}
+    try:
+        yield
+    finally:
+        session.execution_options = before
+
+
+# -- the end -----------------------------------------------------------------------------------
+
+
+def endings(transaction: Any, end: Callable[[Any, bool], None]) -> list[Callable[[], None]]:
+    """Return the calls that `end` and release each connection of `transaction`."""
+    # A connection stands there twice: by itself and by its engine.
+    entries = dict.fromkeys(transaction._connections.values())
+    return [partial(_end, end, *entry) for entry in entries]
+
+
+def roll_back(transaction: Any, ends_here: bool) -> None:
+    """Roll back one database's transaction."""
+    del ends_here
+    transaction.rollback()
+
+
+def close(transaction: Any, ends_here: bool) -> None:
+    """End one database's transaction, if it is still open and ours."""
+    if ends_here and transaction.is_active:
+        transaction.close()
+
+
+def _end(
+    end: Callable[[Any, bool], None],
+    connection: Connection,
+    transaction: Any,
+    ends_here: bool,
+    closes: bool,
+) -> None:
+    try:
+        end(transaction, ends_here)
+    finally:
+        if closes:
+            connection.close()

@@ -1,0 +1,149 @@
+"""Results that are made of other results.
+
+Leans on `Result._raw_row_iterator`, `Result._metadata`, `Result._unique_filter_state`,
+`Result._yield_per`, `Result._source_supports_scalars`, `Result._attributes` and
+`Result._soft_close`; on `CursorResultMetaData._make_new_metadata` with its `_keymap` and
+`_keys`; on `SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters`
+(before 2.1 `_unique_filters`); on
+`QueryContext.load_options._only_return_tuples`, `ORMCompileState.multi_row_eager_loaders` and
+the `_variant_mapping` of types; and on what `Select` keeps its parts in.
+Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from sqlalchemy.engine.cursor import CursorResultMetaData
+from sqlalchemy.engine.result import IteratorResult, Result, SimpleResultMetaData
+
+Rows = Iterator[tuple[Any, ...]]
+
+
+def rows_of(result: Result[Any]) -> Rows:
+    """Yield the rows of `result` as tuples of finished values, uniqueness left to others."""
+    result._unique_filter_state = None
+    if not isinstance(result, IteratorResult) or result._metadata._effective_processors:
+        return (tuple(row) for row in result)
+    rows = result._raw_row_iterator()
+    if result._source_supports_scalars:
+        return ((entity,) for entity in rows)
+    return iter(rows)
+
+
+def close_all(results: Sequence[Result[Any]], hard: bool = False) -> None:
+    """Close every one of `results`, even where closing another one fails."""
+    with ExitStack() as stack:
+        for result in reversed(results):
+            stack.callback(partial(result._soft_close, hard=hard))
+
+
+class _All:
+    """Stands for the results that rows are made of, for the result that closes them."""
+
+    def __init__(self, results: Sequence[Result[Any]]) -> None:
+        self.results = results
+
+    def _soft_close(self, hard: bool = False, **_: Any) -> None:
+        close_all(self.results, hard)
+
+
+class _Merged(IteratorResult[Any]):
+    """A result whose rows come from others, which it closes."""
+
+    rowcount: int
+
+    def yield_per(self, num: int) -> Any:
+        """Fetch `num` rows at a time, from each of the results, too."""
+        if isinstance(self.raw, _All):
+            for result in self.raw.results:
+                result.yield_per(num)
+        return super().yield_per(num)
+
+
+def merged(results: Sequence[Result[Any]], rows: Rows, width: int, *, entity: bool) -> Result[Any]:
+    """Return a result of `rows`, made from those of `results`.
+
+    Parameters
+    ----------
+    results:
+        The results that `rows` reads, and that are closed with the new one.
+    rows:
+        Rows of the first `width` columns of `results`.
+    width:
+        The number of columns to show.
+    entity:
+        The statement was for one entity, whose rows are no tuples for SQLAlchemy.
+    """
+    first = results[0]
+    state = next((one for one in results if one._unique_filter_state is not None), first)
+    unique = state._unique_filter_state
+    scalars = entity and not _only_tuples(first)
+    result = _Merged(
+        _metadata(first._metadata, width),
+        (row[0] for row in rows) if scalars else rows,
+        raw=_All(results),  # type: ignore[arg-type]
+        _source_supports_scalars=scalars,
+    )
+    result._unique_filter_state = unique
+    result._yield_per = first._yield_per
+    result._attributes = first._attributes
+    if "is_single_entity" in first._attributes:
+        result._attributes = first._attributes.union({"is_single_entity": scalars})
+    return result
+
+
+def _only_tuples(result: Any) -> bool:
+    options = getattr(getattr(result, "context", None), "load_options", None)
+    return bool(getattr(options, "_only_return_tuples", False))
+
+
+def _metadata(found: Any, width: int) -> Any:
+    if isinstance(found, CursorResultMetaData):
+        return _cursor_metadata(found, width)
+    # By index, since two columns may have one name.
+    extra = {record[0]: record[2] for record in found._keymap.values()}
+    options: dict[str, Any] = {}
+    if hasattr(found, "_unique_filters"):
+        options["_unique_filters"] = found._unique_filters and found._unique_filters[:width]
+    elif found._create_unique_filters is not None:
+        create = found._create_unique_filters
+        options["_create_unique_filters"] = lambda result: create(result)[:width]
+    return SimpleResultMetaData(
+        found._keys[:width], [extra.get(index, ()) for index in range(width)], **options
+    )
+
+
+def _cursor_metadata(found: Any, width: int) -> Any:
+    """Return the metadata without the columns behind `width`, and for finished values."""
+    return found._make_new_metadata(
+        unpickled=found._unpickled,
+        processors=[None] * width,
+        keys=list(found._keys)[:width],
+        keymap={
+            key: (*record[:5], None, *record[6:])
+            for key, record in found._keymap.items()
+            if record[0] is None or record[0] < width
+        },
+        tuplefilter=None,
+        translated_indexes=None,
+        safe_for_cache=False,
+        keymap_by_result_column_idx=None,
+    )
+
+
+# -- statements and types ----------------------------------------------------------------------
+
+
+def variant(type_: Any, dialect: str) -> Any:
+    """Return the type that ``with_variant()`` chose for a dialect, or `type_` itself."""
+    return getattr(type_, "_variant_mapping", {}).get(dialect, type_)
+
+
+def multiplies_rows(statement: Any) -> bool:
+    """Return whether eager joins give several rows for one entity of `statement`."""
+    state = statement.compile().compile_state
+    return bool(getattr(state, "multi_row_eager_loaders", False))

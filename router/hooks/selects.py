@@ -1,0 +1,66 @@
+"""The parts of a SELECT that have no public accessor.
+
+Leans on `Select._raw_columns`, `Select._all_selected_columns`, the annotations that the ORM
+leaves on entities and bundles, `_label_reference`, `_textual_label_reference`, and
+`ColumnElement._tq_label` and `_allow_label_resolve`, by which names in ORDER BY are resolved.
+Checked against 2.0.40 and 2.1.9.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Bundle
+from sqlalchemy.sql.elements import (
+    _label_reference,
+    _textual_label_reference,
+)
+from sqlalchemy.sql.expression import FromClause
+
+
+def is_orm(select: Any) -> bool:
+    """Return whether the ORM compiles `select`."""
+    return select._propagate_attrs.get("compile_state_plugin") == "orm"
+
+
+def is_entity(element: Any) -> bool:
+    """Return whether an element of a SELECT is a mapped class or a bundle of columns."""
+    notes = element._annotations
+    return "bundle" in notes or ("parententity" in notes and isinstance(element, FromClause))
+
+
+def gives_single_entity(select: Any) -> bool:
+    """Return whether the rows of `select` are objects, for SQLAlchemy, and not tuples."""
+    elements = select._raw_columns
+    if not is_orm(select) or len(elements) != 1 or not is_entity(elements[0]):
+        return False
+    bundle = elements[0]._annotations.get("bundle")
+    return not isinstance(bundle, Bundle) or bool(bundle.single_entity)
+
+
+def label_target(clause: Any) -> Any:
+    """Return the expression that a reference to a label wraps, or None."""
+    return clause.element if isinstance(clause, _label_reference) else None
+
+
+def resolved_name(clause: Any) -> str | None:
+    """Return the name that stands for a column in ORDER BY or GROUP BY, or None."""
+    return clause.element if isinstance(clause, _textual_label_reference) else None
+
+
+def names_of_columns(select: Any, name: str) -> list[Any]:
+    """Return the columns that `name` may mean: one of the SELECT before one of its FROM."""
+    selected = [
+        column
+        for column in select._all_selected_columns
+        if getattr(column, "_allow_label_resolve", False)
+        and name == (column._tq_label or column.key)
+    ]
+    if selected:
+        return _different(selected)
+    froms = [column for element in select.get_final_froms() for column in element.columns]
+    return _different([column for column in froms if column.key == name])
+
+
+def _different(columns: list[Any]) -> list[Any]:
+    return list({id(getattr(one, "_Annotated__element", one)): one for one in columns}.values())

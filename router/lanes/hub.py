@@ -1,0 +1,208 @@
+"""Lets lanes take turns: each goes on when the driver call that it waits for has ended.
+
+Only driver calls overlap.  Everything else, the session above all, is touched by one lane at
+a time on one thread, and a lane gives way only where it waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from greenlet import getcurrent
+
+from router.lanes.lane import AbandonedError, Lane, LostError, current_lane
+from router.lanes.link import Link
+from router.lanes.workers import Job
+
+CANCEL_SECONDS = 5.0
+"""How long a database may take to stop a statement before its connection is cut."""
+
+SEVER_SECONDS = 1.0
+"""How long a driver may take to notice that before it is left alone."""
+
+
+class OutOfTimeError(Exception):
+    """The time is over; `lanes` are the positions of the calls that have not ended."""
+
+    def __init__(self, lanes: Sequence[int]) -> None:
+        super().__init__("no answer in time")
+        self.lanes = lanes
+
+
+class _Wait(NamedTuple):
+    """What a lane waits for."""
+
+    lane: Lane | None
+    link: Link
+    connection: Any
+    undo: Callable[[Any], object] | None
+
+
+class Hub:
+    """Makes several calls side by side, once.
+
+    Parameters
+    ----------
+    calls:
+        What to do; each is a lane of its own.
+    seconds:
+        The time all of it may take.
+    """
+
+    def __init__(self, calls: Sequence[Callable[[], Any]], seconds: float | None = None) -> None:
+        self.home = getcurrent()
+        self.done: SimpleQueue[Job] = SimpleQueue()
+        self.holders: dict[int, Lane] = {}
+        self.stopped = False
+        self.deadline = _deadline(seconds)
+        self._waiting: dict[Job, _Wait] = {}
+        self._paused: deque[Lane] = deque()
+        self._ready: deque[Lane] = deque()
+        self._lanes = [Lane(self, call) for call in calls]
+
+    # -- called by lanes -------------------------------------------------------------------
+
+    def wait(
+        self,
+        job: Job,
+        lane: Lane,
+        link: Link,
+        connection: Any,
+        undo: Callable[[Any], object] | None,
+    ) -> None:
+        """Let other lanes go on until `job` has ended."""
+        self._waiting[job] = _Wait(lane, link, connection, undo)
+        self.home.switch()
+
+    def pause(self, lane: Lane) -> None:
+        """Let other lanes go on until something is free that was held."""
+        self._paused.append(lane)
+        self.home.switch()
+
+    def wake(self) -> None:
+        """Let the lanes go on that wait for something that was held."""
+        if self.stopped:
+            return
+        self._ready.extend(self._paused)
+        self._paused.clear()
+
+    def late(self, lane: Lane) -> OutOfTimeError:
+        """Return the error of a lane that has noticed itself that its time is over."""
+        return OutOfTimeError([self._lanes.index(lane)])
+
+    # -- called by the caller --------------------------------------------------------------
+
+    def run(self) -> list[Any]:
+        """Make the calls; return what they return, in their order.
+
+        When one fails, the others are stopped.  Its error is raised once none of them uses
+        a connection any more.
+        """
+        try:
+            self._run(raises=True)
+        except BaseException:
+            self._stop()
+            raise
+        return [lane.value for lane in self._lanes]
+
+    def finish(self) -> list[BaseException | None]:
+        """Make all the calls, also when some fail; return the error of each, or None."""
+        try:
+            self._run(raises=False)
+        except BaseException:
+            self._stop()
+            raise
+        return [lane.error for lane in self._lanes]
+
+    def _run(self, raises: bool) -> None:
+        self._ready.extend(self._lanes)
+        while self._ready or self._waiting:
+            lane = self._ready.popleft() if self._ready else self._next()
+            lane.switch()
+            if raises and lane.error is not None:
+                raise lane.error
+
+    def _next(self) -> Lane:
+        lane = self._ended(self.deadline)
+        while lane is None:
+            lane = self._ended(self.deadline)
+        return lane
+
+    def _ended(self, deadline: float | None) -> Lane | None:
+        try:
+            if deadline is None:
+                job = self.done.get()
+            else:
+                job = self.done.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
+            late = [at for at, lane in enumerate(self._lanes) if not lane.dead]
+            raise OutOfTimeError(late) from None
+        found = self._waiting.pop(job, None)
+        return found.lane if found is not None else None
+
+    # -- when something has failed ---------------------------------------------------------
+
+    def _stop(self) -> None:
+        self.stopped = True
+        # Those that were about to go on; the others have never begun.
+        self._paused.extend(lane for lane in self._ready if lane)
+        self._ready.clear()
+        try:
+            self._cancel()
+            self._settle(CANCEL_SECONDS)
+            for found in self._waiting.values():
+                if found.lane is not None:
+                    found.link.sever(found.connection)
+            self._settle(SEVER_SECONDS)
+        finally:
+            # Nothing is left unless the driver hangs, or we were interrupted once more.
+            for found in list(self._waiting.values()):
+                if found.lane is not None:
+                    found.lane.throw(LostError())
+
+    def _cancel(self) -> None:
+        for job, found in list(self._waiting.items()):
+            if found.connection is not None:
+                self._ask_to_cancel(found)
+            elif found.lane is not None:
+                # Somebody is connecting: that can be left to itself.
+                del self._waiting[job]
+                job.afterwards(partial(_undo, job, found.undo))
+                found.lane.throw(AbandonedError("another shard has failed"))
+
+    def _ask_to_cancel(self, found: _Wait) -> None:
+        link, connection = found.link, found.connection
+        job = Job(lambda: link.cancel(connection), self.done.put)
+        # Waited for, so that it cannot hit a later statement of the connection.
+        self._waiting[job] = _Wait(None, link, None, None)
+        if not link.workers.start(job, beyond=True):
+            job()
+
+    def _settle(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._paused or self._waiting:
+            try:
+                lane = self._paused.popleft() if self._paused else self._ended(deadline)
+            except OutOfTimeError:
+                return
+            if lane is not None:
+                lane.switch()
+
+
+def _undo(job: Job, undo: Callable[[Any], object] | None) -> None:
+    if undo is not None and job.error is None:
+        undo(job.value)
+
+
+def _deadline(seconds: float | None) -> float | None:
+    """Return the time at which `seconds` are over, or those of the lane we are in."""
+    outer = current_lane()
+    given = None if seconds is None else time.monotonic() + seconds
+    inherited = outer.hub.deadline if outer is not None else None
+    known = [one for one in (given, inherited) if one is not None]
+    return min(known) if known else None

@@ -1,0 +1,51 @@
+"""One result out of the results of all shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from sqlalchemy import Result
+
+from router.hooks.results import close_all, merged, rows_of
+from router.merge.ordered import in_order
+from router.rewrite.decompose import Decomposition
+
+Row = tuple[Any, ...]
+
+
+def merge(results: Sequence[Result[Any]], decomposition: Decomposition) -> Result[Any]:
+    """Return the rows that one database would give, read from the shards as they are asked for.
+
+    Parameters
+    ----------
+    results:
+        What ``decomposition.statement`` gave on every shard, in the order of the map.
+    decomposition:
+        How to merge it.
+    """
+    rows = _rows(results, decomposition)
+    return merged(results, rows, decomposition.width, entity=decomposition.entity)
+
+
+def _rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Iterator[Row]:
+    # A generator, so that nothing is read before the first row is asked for.
+    width = decomposition.width
+    try:
+        for row in _page(_all_rows(results, decomposition), decomposition):
+            yield row[:width]
+    finally:
+        close_all(results)
+
+
+def _page(rows: Iterator[Row], decomposition: Decomposition) -> Iterator[Row]:
+    page = decomposition.page
+    return islice(rows, page.offset, page.ends) if page else rows
+
+
+def _all_rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Iterator[Row]:
+    shards = [rows_of(result) for result in results]
+    if decomposition.order:
+        return in_order(shards, decomposition.order)
+    return chain.from_iterable(shards)

@@ -1,0 +1,134 @@
+"""Numbers as the databases compute them: exact sums, quotients with their number of digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+from router.errors import CrossShardError
+
+EXACT = Context(prec=200_000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+"""Wide enough that no sum or product of numbers that a database holds is rounded."""
+
+_LEAST_DIGITS, _MOST_DIGITS, _BASE_DIGITS = 16, 1000, 4
+_WHOLE_IN_FLOATS = 2**53
+
+
+def add(left: Any, right: Any) -> Any:
+    """Return the exact sum."""
+    return _exact(EXACT.add, int.__add__, left, right)
+
+
+def subtract(left: Any, right: Any) -> Any:
+    """Return the exact difference."""
+    return _exact(EXACT.subtract, int.__sub__, left, right)
+
+
+def multiply(left: Any, right: Any) -> Any:
+    """Return the exact product."""
+    return _exact(EXACT.multiply, int.__mul__, left, right)
+
+
+def negate(value: Any) -> Any:
+    """Return the number with the other sign; zero has none in databases."""
+    return subtract(0, value)
+
+
+def _exact(
+    decimals: Callable[..., Decimal], whole: Callable[[int, int], int], left: Any, right: Any
+) -> Any:
+    if isinstance(left, Decimal) or isinstance(right, Decimal):
+        found = decimals(left, right)
+        return found.copy_abs() if not found else found
+    if type(left) is not int or type(right) is not int:
+        raise unexpected(left if type(left) is not int else right)
+    return whole(left, right)
+
+
+def in_range(value: Any, bits: int) -> Any:
+    """Return a whole number if the database can hold it."""
+    if type(value) is int and not -(1 << bits - 1) <= value < 1 << bits - 1:
+        what = f"the merged number {value} is out of the range of {bits} bits"
+        raise CrossShardError("R301", what, fix="cast the column to a wider type")
+    return value
+
+
+def unexpected(value: Any) -> CrossShardError:
+    """Return the error for a value that is not of the kind that its column promised."""
+    what = f"a shard gave {type(value).__name__} {value!r} where a whole number was expected"
+    return CrossShardError("R301", what, fix="store only numbers of the column's type")
+
+
+def postgresql_average(total: Any, count: int) -> Decimal:
+    """Return what PostgreSQL's avg() gives for exact numbers."""
+    total = Decimal(total)
+    if not total.is_finite():
+        return total
+    scale = _postgresql_scale(total, Decimal(count))
+    return _quotient(total, count, scale)
+
+
+def _quotient(total: Decimal, count: int, scale: int) -> Decimal:
+    """Return the quotient with `scale` digits, halves rounded away from zero."""
+    shifted = int(EXACT.scaleb(total.copy_abs(), scale + 1).to_integral_value(ROUND_DOWN, EXACT))
+    digits = (shifted // count + 5) // 10
+    found = EXACT.scaleb(Decimal(digits), -scale)
+    return found.copy_negate() if total < 0 and digits else found
+
+
+def _postgresql_scale(total: Decimal, count: Decimal) -> int:
+    # PostgreSQL: select_div_scale().  At least 16 significant digits, estimated from the
+    # first digits to the base of 10,000, and no fewer places than either number has.
+    (weight, first), (other_weight, other_first) = map(_leading, (total, count))
+    weight -= other_weight
+    if first <= other_first:
+        weight -= 1
+    scale = _LEAST_DIGITS - weight * _BASE_DIGITS
+    return min(max(scale, _places(total), _places(count), 0), _MOST_DIGITS)
+
+
+def _leading(value: Decimal) -> tuple[int, int]:
+    """Return the position and the value of the first digit to the base of 10,000."""
+    if not value:
+        return 0, 0
+    weight = value.adjusted() // _BASE_DIGITS
+    first = EXACT.scaleb(value.copy_abs(), -weight * _BASE_DIGITS)
+    return weight, int(first.to_integral_value(ROUND_DOWN, EXACT))
+
+
+def _places(value: Decimal) -> int:
+    return max(0, -int(value.as_tuple().exponent))
+
+
+def mysql_average(total: Decimal, count: int, shown: Decimal) -> Decimal:
+    """Return what MySQL's and MariaDB's AVG() gives for exact numbers.
+
+    `shown` is any average of the same column, for the number of its digits.
+    """
+    return _quotient_of_blocks(Decimal(total), count, _places(shown))
+
+
+def _quotient_of_blocks(total: Decimal, count: int, scale: int) -> Decimal:
+    # Quotients are cut off after a block of nine digits, then rounded.
+    block = -(-scale // 9) * 9
+    cut = int(EXACT.scaleb(total.copy_abs(), block).to_integral_value(ROUND_DOWN, EXACT)) // count
+    exact = EXACT.scaleb(Decimal(cut), -block)
+    found = EXACT.quantize(exact, Decimal(1).scaleb(-scale))
+    rounded = exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP, EXACT)
+    return (rounded if found is not None else exact).copy_sign(total if rounded else Decimal(0))
+
+
+def sqlite_average(total: int, count: int, least: int, greatest: int) -> float:
+    """Return what SQLite's avg() gives for whole numbers.
+
+    SQLite adds floating point numbers; they are exact while no sum on the way can be larger
+    than a float holds exactly.
+    """
+    for value in (total, least, greatest):
+        if type(value) is not int:
+            raise unexpected(value)
+    if max(abs(least), abs(greatest)) * count >= _WHOLE_IN_FLOATS:
+        what = "the average of so large numbers depends on the order in which they are added"
+        raise CrossShardError("R301", what, fix="ask for sum() and count()")
+    return total / count

@@ -1,0 +1,1 @@
+"""Generated statements, each on the shards and on one database, compared strictly."""
