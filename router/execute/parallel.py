@@ -152,6 +152,5 @@ def _unanswered(
     first = late[0]
     who = "; ".join(_described(one) for one in late)
     limit = f" within {seconds:g} s" if seconds is not None else ""
-    return ShardUnavailableError(
-        first.database if first is not None else "", f"no answer{limit} from {who}", cause, id="R502"
-    )
+    database = first.database if first is not None else ""
+    return ShardUnavailableError(database, f"no answer{limit} from {who}", cause, id="R502")

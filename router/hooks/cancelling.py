@@ -35,7 +35,8 @@ def cancel(engine: Engine, connection: Any) -> None:
 
 
 def _kill(engine: Engine, thread: int) -> None:
-    other: Any = engine.pool._invoke_creator(None)  # type: ignore[call-arg, arg-type, misc]
+    pool: Any = engine.pool
+    other = pool._invoke_creator(None)
     try:
         other.cursor().execute(f"KILL QUERY {int(thread)}")
     finally:

@@ -4,8 +4,8 @@ SQLAlchemy connects, begins and enlists in one guarded step, which no second gre
 enter.  Here connecting and beginning come first, and only enlisting is guarded.
 Leans on `SessionTransaction._connection_for_bind`, to which a bind is whatever has a
 `connect()` and may return a connection in a transaction, and on `._connections` with its
-tuples of connection, transaction, whether it ends here and whether it is closed.  Checked
-against 2.0.40 and 2.1.9.
+tuples of connection, transaction, whether it ends here and whether it is closed; on
+`Session.join_transaction_mode` and `.execution_options`.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.util import EMPTY_DICT
 
 from router.hooks.colour import among_tasks, taking_turns
 from router.hooks.driver import connect
@@ -48,7 +49,7 @@ def enlist_opened(
         if engine in transaction._connections:
             return enlist(engine, options)
         connection = _open(transaction.session, engine, options, two_phase)
-        with _alone(transaction), _without_options(transaction.session):
+        with _alone(transaction), _as_begun(transaction.session):
             return enlist(_Opened(connection), None)
 
 
@@ -91,17 +92,18 @@ def _alone(transaction: Any) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _without_options(session: Any) -> Iterator[None]:
-    # They have been applied, and some cannot be once a transaction has begun.
-    before = getattr(session, "execution_options", None)
-    if not before:
-        yield
-        return
-    session.execution_options = {}
+def _as_begun(session: Any) -> Iterator[None]:
+    """Let the session take over a connection with its options and its transaction."""
+    # The options have been applied, and some cannot be once a transaction has begun.
+    attributes: dict[str, Any] = {"join_transaction_mode": "control_fully"}
+    if getattr(session, "execution_options", None):
+        attributes["execution_options"] = EMPTY_DICT
+    before = {name: getattr(session, name) for name in attributes}
+    session.__dict__.update(attributes)
     try:
         yield
     finally:
-        session.execution_options = before
+        session.__dict__.update(before)
 
 
 # -- the end -----------------------------------------------------------------------------------

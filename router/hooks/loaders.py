@@ -1,7 +1,7 @@
 """What the ORM's own loaders say of the row and the relationship they work for.
 
-Leans on the `_lazy_loaded_from`, `_refresh_state`, `_autoflush` and `_identity_token` of the load options
-that loaders pass along, on `sa_top_level_orm_context`, by which an eager loader names the
+Leans on the `_lazy_loaded_from`, `_refresh_state`, `_autoflush` and `_identity_token` of the load
+options that loaders pass along, on `sa_top_level_orm_context`, by which an eager loader names the
 query that it works for, on `QueryContext.default_load_options` and on `_current_path`.
 Checked against 2.0.40 and 2.1.9.
 """

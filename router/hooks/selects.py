@@ -64,3 +64,10 @@ def names_of_columns(select: Any, name: str) -> list[Any]:
 
 def _different(columns: list[Any]) -> list[Any]:
     return list({id(getattr(one, "_Annotated__element", one)): one for one in columns}.values())
+
+
+def without_having(select: Any) -> Any:
+    """Return `select` without its HAVING."""
+    select = select._generate()
+    select._having_criteria = ()
+    return select

@@ -117,15 +117,15 @@ class Hub:
         except BaseException:
             self._stop()
             raise
-        return [lane.error for lane in self._lanes]
+        return [lane.failure for lane in self._lanes]
 
     def _run(self, raises: bool) -> None:
         self._ready.extend(self._lanes)
         while self._ready or self._waiting:
             lane = self._ready.popleft() if self._ready else self._next()
             lane.switch()
-            if raises and lane.error is not None:
-                raise lane.error
+            if raises and lane.failure is not None:
+                raise lane.failure
 
     def _next(self) -> Lane:
         lane = self._ended(self.deadline)
@@ -150,7 +150,7 @@ class Hub:
     def _stop(self) -> None:
         self.stopped = True
         # Those that were about to go on; the others have never begun.
-        self._paused.extend(lane for lane in self._ready if lane)
+        self._paused.extend(lane for lane in self._ready if lane.is_under_way)
         self._ready.clear()
         try:
             self._cancel()

@@ -41,14 +41,19 @@ class Lane(greenlet):
         self._call = call
         self._alone = 0
         self.value: Any = None
-        self.error: BaseException | None = None
+        self.failure: BaseException | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the lane has begun and not ended."""
+        return bool(self.gr_frame is not None)
 
     def run(self) -> None:
         """Make the call."""
         try:
             self.value = self._call()
         except BaseException as error:  # noqa: BLE001 - the hub raises it
-            self.error = error
+            self.failure = error
 
     def wait(
         self,

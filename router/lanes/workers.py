@@ -35,6 +35,7 @@ class Job:
         self.seconds = 0.0
 
     def __call__(self) -> None:
+        """Make the call and keep its outcome."""
         started = time.perf_counter()
         try:
             self.value = self._context.run(self._call)

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Result
 
 from router.hooks.results import close_all, merged, rows_of
-from router.merge.ordered import in_order
+from router.merge.grouped import each_once, grouped
+from router.merge.ordered import in_order, row_key
 from router.rewrite.decompose import Decomposition
 
 Row = tuple[Any, ...]
@@ -46,6 +47,12 @@ def _page(rows: Iterator[Row], decomposition: Decomposition) -> Iterator[Row]:
 
 def _all_rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Iterator[Row]:
     shards = [rows_of(result) for result in results]
-    if decomposition.order:
-        return in_order(shards, decomposition.order)
+    if decomposition.groups is not None:
+        rows = grouped(chain.from_iterable(shards), decomposition.groups)
+        return iter(sorted(rows, key=row_key(decomposition.order))) if decomposition.order else rows
+    rows = in_order(shards, decomposition.order) if decomposition.order else _chained(shards)
+    return rows if decomposition.distinct is None else each_once(rows, decomposition.distinct)
+
+
+def _chained(shards: Sequence[Iterator[Row]]) -> Iterator[Row]:
     return chain.from_iterable(shards)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from heapq import merge
 from operator import itemgetter
 from typing import Any
 
-from router.rewrite.kinds import Kind
+from router.rewrite.comparing import comparable
 from router.rewrite.ordering import SortKey
 
 Row = tuple[Any, ...]
 Rank = Callable[[Any], Any]
-
-_CLASSES = {int: 1, float: 1, str: 2, bytes: 3}
 
 
 def in_order(shards: Sequence[Iterator[Row]], keys: Sequence[SortKey]) -> Iterator[Row]:
@@ -55,44 +52,3 @@ class _Descending:
         return isinstance(other, _Descending) and bool(self.value == other.value)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def comparable(kind: Kind, *, mixed: bool) -> Rank:
-    """Return the function from a value that is not NULL to one that compares as it does there.
-
-    Values that are equal for the database are equal, and have one hash.
-    """
-    if mixed:
-        return _storage_class
-    return _OF_KIND.get(kind, _itself)
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-def _storage_class(value: Any) -> Any:
-    # SQLite: numbers, then text, then blobs.
-    return _CLASSES[type(value)], value
-
-
-def _number(value: Any) -> Any:
-    # PostgreSQL: NaN equals NaN and is above all numbers.
-    return (1, 0) if value != value else (0, value)
-
-
-def _instant(value: datetime) -> Any:
-    # Two times of one zone are compared by the clock, which shows one hour twice a year.
-    return value if value.tzinfo is None else value.astimezone(UTC)
-
-
-def _bytes(value: Any) -> bytes:
-    return bytes(value)
-
-
-_OF_KIND: dict[Kind, Rank] = {
-    Kind.FLOAT: _number,
-    Kind.DECIMAL: _number,
-    Kind.TIMESTAMP: _instant,
-    Kind.BYTES: _bytes,
-}

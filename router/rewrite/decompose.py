@@ -14,13 +14,15 @@ from typing import Any
 from sqlalchemy import Select
 
 from router.hooks.results import multiplies_rows
-from router.hooks.selects import gives_single_entity, is_orm
+from router.hooks.selects import gives_single_entity, is_orm, without_having
 from router.hooks.statements import resolved
-from router.rewrite.columns import Columns, expressions, shown
-from router.rewrite.ordering import SortKey, sort_keys
+from router.rewrite.columns import Columns, bare, expressions, same, shown
+from router.rewrite.grouping import Grouping
+from router.rewrite.groups import Compared, Groups
+from router.rewrite.ordering import SortKey, direction, sort_keys
 from router.rewrite.paging import EVERYTHING, Given, Page, first_rows, page_of, unpaged
 from router.rewrite.parts import Parts, parts_of
-from router.rewrite.terms import InexactError, Terms, Undecomposable
+from router.rewrite.terms import Family, InexactError, Terms, Undecomposable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,12 @@ class Decomposition:
         How many columns or entities the caller sees; more are only for the merge.
     entity:
         Rows are single objects, not tuples.
+    groups:
+        How to put groups together that cross shards.
     order:
-        Keys by which every shard sorts its rows.
+        Keys by which the rows are sorted: those of every shard already are, groups are not.
+    distinct:
+        What tells rows apart, where equal ones may come from several shards.
     page:
         Which of the merged rows to show.
     """
@@ -45,15 +51,19 @@ class Decomposition:
     params: Mapping[str, Any] | None
     width: int
     entity: bool
+    groups: Groups | None = None
     order: tuple[SortKey, ...] = ()
+    distinct: tuple[Compared, ...] | None = None
     page: Page = EVERYTHING
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps of the merge, for people."""
-        found = []
+        found = list(self.groups.steps) if self.groups is not None else []
         if self.order:
             found.append(f"order by {', '.join(map(str, self.order))}")
+        if self.distinct is not None:
+            found.append("each row once")
         if self.page.offset:
             found.append(f"skip {self.page.offset} rows")
         if self.page.limit is not None:
@@ -79,29 +89,64 @@ def _decompose(
 ) -> Decomposition:
     parts = parts_of(select)
     columns = Columns(select, terms)
-    page = page_of(select, Given(select, params))
+    given = Given(select, params)
+    page = page_of(select, given)
     _check_windows(parts, columns)
-    _check_groups(select, parts, columns)
-    order = sort_keys(select._order_by_clauses, columns)
+    grouped = bool(select._group_by_clauses or parts.aggregates or select._having_criteria)
+    if grouped and not terms.holds_key(expressions(select._group_by_clauses, columns)):
+        if parts.windows or select._distinct:
+            raise InexactError("DISTINCT or a window over groups of several shards")
+        return _groups(Grouping(select, columns, given), params, page)
     if page and is_orm(select) and multiplies_rows(select):
         raise InexactError("LIMIT with a collection that is loaded by a join")
+    _check_distinct_order(select, columns)
+    order = sort_keys(select._order_by_clauses, columns)
+    distinct = _distinct(select, columns)
+    statement = columns.statement()
     return Decomposition(
-        first_rows(columns.statement(), page.ends) if page else columns.statement(),
+        first_rows(statement, page.ends) if page else statement,
         params,
         columns.width,
         gives_single_entity(select),
-        order,
-        page,
+        order=order,
+        distinct=distinct,
+        page=page,
     )
 
 
-def _check_groups(select: Any, parts: Parts, columns: Columns) -> None:
-    grouping = expressions(select._group_by_clauses, columns)
-    grouped = bool(grouping or parts.aggregates or select._having_criteria)
-    if grouped and not columns.terms.holds_key(grouping):
-        raise InexactError("groups over several shards")
-    if select._distinct and not columns.terms.holds_key(list(select.selected_columns)):
-        raise InexactError("DISTINCT over several shards")
+def _groups(grouping: Grouping, params: Mapping[str, Any] | None, page: Page) -> Decomposition:
+    columns = grouping.columns
+    order, groups = grouping.sort_keys(), grouping.groups()
+    statement = without_having(unpaged(columns.statement().order_by(None)))
+    return Decomposition(
+        statement, params, columns.width, False, groups=groups, order=order, page=page
+    )
+
+
+def _check_distinct_order(select: Any, columns: Columns) -> None:
+    # A column that is added for the merge would tell rows apart that are equal.
+    if not select._distinct:
+        return
+    selected = [bare(one) for one in select.selected_columns]
+    for clause in select._order_by_clauses:
+        expression = columns.resolve(direction(clause, columns.terms.family).expression)
+        if not any(same(expression, one) for one in selected):
+            raise InexactError(f"DISTINCT rows ordered by {shown(expression)}, not one of theirs")
+
+
+def _distinct(select: Any, columns: Columns) -> tuple[Compared, ...] | None:
+    """Return what tells rows apart, None where rows of two shards always differ."""
+    if not select._distinct or columns.terms.holds_key(list(select.selected_columns)):
+        return None
+    compared = []
+    for column in columns.shown:
+        if column is None:
+            raise InexactError("DISTINCT entities that do not show their shard key")
+        position, values = columns.known(column, "DISTINCT")
+        if not values.alike:
+            raise InexactError(f"DISTINCT {shown(column)}: equal values may look different")
+        compared.append(Compared(position, values.kind, columns.terms.family is Family.SQLITE))
+    return tuple(compared)
 
 
 def _check_windows(parts: Parts, columns: Columns) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from router.rewrite.arithmetic import add, in_range, multiply, negate, subtract
 from router.rewrite.columns import bare, shown
+from router.rewrite.comparing import number
 from router.rewrite.kinds import Kind, Values, arithmetic, values_of
 from router.rewrite.paging import Given
 from router.rewrite.parts import function_name
@@ -122,6 +123,10 @@ class Formulas:
 
     # -- conditions ------------------------------------------------------------------------
 
+    def conditions(self, clauses: Sequence[Any]) -> Formula:
+        """Return the formula of several conditions that must all hold."""
+        return self._joined([self.condition(one) for one in clauses], " AND ", deciding=False)
+
     def condition(self, clause: Any) -> Formula:
         """Return the formula of a condition: true, false, or None for unknown."""
         clause = bare(clause)
@@ -129,7 +134,7 @@ class Formulas:
             return self._junction(clause)
         if isinstance(clause, UnaryExpression) and clause.operator is operators.inv:
             inner = self.condition(clause.element)
-            return replace(inner, evaluate=_strict(operators.inv and _negated, inner))
+            return replace(inner, evaluate=_strict(_negated, inner))
         if not isinstance(clause, BinaryExpression):
             raise _unknown(clause)
         if clause.operator in (operators.is_, operators.is_not) and isinstance(clause.right, Null):
@@ -138,7 +143,12 @@ class Formulas:
 
     def _junction(self, clause: Any) -> Formula:
         parts = [self.condition(one) for one in clause.clauses]
-        deciding = clause.operator is operators.or_
+        if clause.operator is operators.or_:
+            return self._joined(parts, " OR ", deciding=True)
+        return self._joined(parts, " AND ", deciding=False)
+
+    def _joined(self, parts: Sequence[Formula], word: str, *, deciding: bool) -> Formula:
+        """Return the formula of conditions of which one that is `deciding` decides."""
 
         def evaluate(row: Merged) -> bool | None:
             found = [part.evaluate(row) for part in parts]
@@ -146,14 +156,12 @@ class Formulas:
                 return deciding
             return None if None in found else not deciding
 
-        return Formula(evaluate, _TRUTH, shown(clause))
+        return Formula(evaluate, _TRUTH, word.join(part.text for part in parts))
 
     def _null_test(self, clause: Any) -> Formula:
         inner = self.of(clause.left)
         wanted = clause.operator is operators.is_
-        return Formula(
-            lambda row: (inner.evaluate(row) is None) is wanted, _TRUTH, shown(clause)
-        )
+        return Formula(lambda row: (inner.evaluate(row) is None) is wanted, _TRUTH, shown(clause))
 
     def _comparison(self, clause: Any) -> Formula:
         compare = _COMPARISONS.get(clause.operator)
@@ -207,10 +215,10 @@ _ARITHMETIC: dict[Any, Callable[[Any, Any], Any]] = {
     operators.mul: multiply,
 }
 _COMPARISONS: dict[Any, Callable[[Any, Any], bool]] = {
-    operators.eq: lambda left, right: left == right,
-    operators.ne: lambda left, right: left != right,
-    operators.lt: lambda left, right: left < right,
-    operators.le: lambda left, right: left <= right,
-    operators.gt: lambda left, right: left > right,
-    operators.ge: lambda left, right: left >= right,
+    operators.eq: lambda left, right: number(left) == number(right),
+    operators.ne: lambda left, right: number(left) != number(right),
+    operators.lt: lambda left, right: number(left) < number(right),
+    operators.le: lambda left, right: number(left) <= number(right),
+    operators.gt: lambda left, right: number(left) > number(right),
+    operators.ge: lambda left, right: number(left) >= number(right),
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from router.rewrite.formulas import Formula
 from router.rewrite.kinds import Kind

@@ -67,7 +67,7 @@ class Values:
     plain:
         SQLAlchemy hands out what the driver gives.
     bits:
-        The width of an integer, where that bounds arithmetic.
+        The width of a whole number, which bounds arithmetic; 0 if it is not known.
     """
 
     kind: Kind
@@ -109,8 +109,11 @@ _OF_FAMILY: dict[Family, dict[type[types.TypeEngine[Any]], Values]] = {
         **dict.fromkeys((*_DOUBLE, mysql.DOUBLE), Values(Kind.FLOAT)),
         mysql.DATETIME: Values(Kind.TIMESTAMP),
         types.VARBINARY: Values(Kind.BYTES, plain=False),
-        **dict.fromkeys((mysql.BIGINT, mysql.INTEGER, mysql.MEDIUMINT), Values(Kind.INTEGER)),
-        **dict.fromkeys((mysql.SMALLINT, mysql.TINYINT), Values(Kind.INTEGER)),
+        # Perhaps unsigned, which bounds differences.
+        **dict.fromkeys(
+            (mysql.BIGINT, mysql.INTEGER, mysql.MEDIUMINT, mysql.SMALLINT, mysql.TINYINT),
+            Values(Kind.INTEGER, bits=0),
+        ),
     },
     # What the driver gives is what SQLite compares, whatever the column is called.
     Family.SQLITE: {
@@ -156,7 +159,7 @@ def values_of_type(type_: Any, terms: Terms) -> Values | None:
     if known in _NUMERIC:
         return _numeric(type_, terms)
     values = _OF_FAMILY[terms.family].get(known)
-    if values is None or values.kind is Kind.TIME and getattr(type_, "timezone", False):
+    if values is None or (values.kind is Kind.TIME and getattr(type_, "timezone", False)):
         return None
     if values.kind is Kind.FLOAT and type_.asdecimal:
         return replace(values, plain=False)
@@ -201,7 +204,8 @@ def _column(column: Any, terms: Terms) -> Values | None:
         return None
     (root,) = column.base_columns
     if isinstance(root, Column):
-        return values_of_type(root.type, terms) if isinstance(root.table, Table) else None
+        table: Any = root.table
+        return values_of_type(root.type, terms) if isinstance(table, Table) else None
     return None if isinstance(root, ColumnClause) else values_of(root, terms)
 
 
@@ -257,7 +261,7 @@ def _binary(binary: Any, terms: Terms) -> Values | None:
 def arithmetic(left: Values, right: Values, terms: Terms) -> Values | None:
     """Return what is known of the sum, difference or product of two numbers."""
     numbers = (Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT)
-    if left.kind not in numbers or right.kind not in numbers:
+    if left.kind not in numbers or right.kind not in numbers or 0 in (left.bits, right.bits):
         return None
     kind = max(left.kind, right.kind, key=numbers.index)
     plain = left.plain and right.plain and terms.family is not Family.SQLITE
@@ -291,9 +295,7 @@ def _case(case: Any, terms: Terms) -> Values | None:
     return common([values_of(one, terms) for one in results])
 
 
-_WHOLE_FIELDS = frozenset(
-    "year quarter month week day dow doy isodow isoyear hour minute".split()
-)
+_WHOLE_FIELDS = frozenset("year quarter month week day dow doy isodow isoyear hour minute".split())
 
 
 def _extract(extract: Any, terms: Terms) -> Values | None:
@@ -303,7 +305,7 @@ def _extract(extract: Any, terms: Terms) -> Values | None:
 # -- functions ---------------------------------------------------------------------------------
 
 _COUNTING = frozenset("count row_number rank dense_rank ntile regr_count".split())
-_LENGTHS = frozenset("char_length character_length length octet_length sign".split())
+_LENGTHS = frozenset("char_length character_length length octet_length".split())
 _CHOOSING = frozenset("coalesce greatest least nullif".split())
 _SAME = frozenset("max min lag lead first_value last_value nth_value abs any_value".split())
 _TEXTUAL = frozenset(
@@ -321,8 +323,8 @@ def _function(function: Any, terms: Terms) -> Values | None:
     if not arguments:
         return None
     first = values_of(arguments[0], terms)
-    if name in _LENGTHS and name != "sign":
-        return Values(Kind.INTEGER)
+    if name in _LENGTHS:
+        return Values(Kind.INTEGER, bits=32)
     if name in _CHOOSING:
         return common([values_of(one, terms) for one in arguments])
     if name == "date_trunc" and terms.family is Family.POSTGRESQL and len(arguments) == 2:
@@ -338,12 +340,23 @@ def _function(function: Any, terms: Terms) -> Values | None:
 def _sum(name: str, argument: Values | None, terms: Terms) -> Values | None:
     if argument is None or name not in ("sum", "avg"):
         return None
-    if argument.kind is Kind.INTEGER and name == "sum":
-        return Values(Kind.INTEGER)
-    if argument.kind in (Kind.INTEGER, Kind.DECIMAL):
-        kind = Kind.FLOAT if terms.family is Family.SQLITE else Kind.DECIMAL
-        return Values(kind, alike=False, plain=argument.plain)
+    if argument.kind is Kind.INTEGER:
+        return _whole_sum(argument, terms) if name == "sum" else _average(argument, terms)
+    if argument.kind is Kind.DECIMAL:
+        return argument if name == "sum" else _average(argument, terms)
     return None
+
+
+def _whole_sum(argument: Values, terms: Terms) -> Values:
+    wide = argument.bits == 0 or argument.bits > 32
+    if terms.family is Family.MYSQL or (terms.family is Family.POSTGRESQL and wide):
+        return Values(Kind.DECIMAL)
+    return Values(Kind.INTEGER)
+
+
+def _average(argument: Values, terms: Terms) -> Values:
+    kind = Kind.FLOAT if terms.family is Family.SQLITE else Kind.DECIMAL
+    return Values(kind, alike=False)
 
 
 def _inner(element: Any, terms: Terms) -> Values | None:

@@ -11,8 +11,8 @@ from sqlalchemy.sql.elements import BindParameter
 
 from router.errors import RoutingError
 from router.hooks.statements import cache_key
-from router.route.parameters import plain_value
 from router.rewrite.terms import InexactError
+from router.route.parameters import plain_value
 
 _LARGEST = 2**62
 

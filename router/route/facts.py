@@ -61,6 +61,7 @@ class Facts:
     def __init__(self, trace: Trace, comparisons: Comparisons, comparable: Comparable) -> None:
         self.trace = trace
         self.root = Region()
+        self.environment = Environment()
         self.occurrences: list[Occurrence] = []
         self.selects: list[tuple[Select[Any], Region]] = []
         self.compounds = 0
@@ -76,7 +77,7 @@ class Facts:
         """Read a SELECT or a set operation as the whole statement."""
         if self.trace.writes:
             raise UnreadableError(f"it does more than read: {self.trace.writes[0]}")
-        self._select(query, self.root, Environment())
+        self._select(query, self.root, self.environment)
         self._check_all_was_read()
 
     def read_dml(self, statement: Any, others: Iterable[Any] = ()) -> None:

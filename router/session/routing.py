@@ -26,6 +26,7 @@ from router.session.flushing import Flushing
 from router.session.gathering import Gathering
 from router.session.hints import hinted_shard
 from router.session.loading import Loading
+from router.session.merging import Merging
 from router.session.partition import Pins
 from router.session.places import Places
 from router.session.writes import Writes
@@ -67,6 +68,7 @@ class Routing:
         self.writes = Writes(self)
         self.loading = Loading(self)
         self.gathering = Gathering(self)
+        self.merging = Merging(self)
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -110,7 +112,7 @@ class Routing:
         if target.refusal is not None:
             raise target.refusal.exception()
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
-            return self.gathering.execute(execution)
+            return self._exactly(execution, target, shape)
         # What is not planned as a query can still load objects.
         tokens = is_orm(statement) and (shape.tokens or isinstance(statement, _UNSEEN))
         if tokens:
@@ -131,10 +133,20 @@ class Routing:
             self.loading.refuse_ambiguous(statement)
         options = execution.flushed(self.session)
         reads = [
-            partial(execution.on, one, self, token=tokens, **options)
-            for one in target.destinations
+            partial(execution.on, one, self, token=tokens, **options) for one in target.destinations
         ]
         return fan_out(statement, params, target, reads, execution.seconds)
+
+    def _exactly(self, execution: Execution, target: Target, shape: Shape) -> Any:
+        if target.tier is Tier.MERGED:
+            tokens = shape.tokens and is_orm(resolved(execution.statement))
+            if tokens:
+                self.tell_shards_apart()
+                self.loading.refuse_ambiguous(resolved(execution.statement))
+            found = self.merging.execute(execution, target, tokens=tokens)
+            if found is not None:
+                return found
+        return self.gathering.execute(execution)
 
     def _is_foreign(self, bind: Any) -> bool:
         return bind is not None and self.wiring.engines.name_of(bind) is None

@@ -10,6 +10,7 @@ from sqlalchemy import exc as sa_exc
 
 from router.engines import Engines
 from router.errors import RoutingError
+from router.merge.collations import Collations
 from router.route.aim import Circumstances, Locate, by_function
 from router.route.binds import BindTable, ShardedTable
 from router.route.planner import Planner
@@ -46,6 +47,7 @@ class Wiring:
         dialects = {url.get_backend_name(): url.get_dialect() for url in urls}
         self.planner = Planner(self.binds, [make() for make in dialects.values()])
         self.states = States(self.binds)
+        self.collations = Collations()
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}

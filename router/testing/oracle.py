@@ -13,14 +13,15 @@ or equal values of a GROUP BY, whatever one database could have answered is righ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import Engine, text
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.orm import Query, Session
+from sqlalchemy.orm import Query, Session, sessionmaker
 
 from router.errors import RouterError
 from router.testing import merged, ranks
@@ -78,7 +79,9 @@ class Oracle:
         self.engine = engine
         self._text_key = text_key or self._default_text_key()
         self._known: frozenset[Hashable] = frozenset()
-        self._sessions = router.sessionmaker()
+        self._sessions: sessionmaker[Any] = router.sessionmaker()
+        self._plain = sessionmaker(engine)
+        self._shared: dict[sessionmaker[Any], Session] = {}
 
     def fill(self) -> dict[str, int]:
         """Copy all rows from the shards to the one database; return how many, by table."""
@@ -105,20 +108,43 @@ class Oracle:
         ours: Answer | None = None
         theirs: Answer | None = None
         refused: sa_exc.SQLAlchemyError | None = None
-        with Session(self.engine) as session:
+        with self._opened(self._plain) as session:
             try:
                 theirs = answer_of(session, statement, params, touch)
             except sa_exc.SQLAlchemyError as error:
                 refused = error
-        with self._sessions() as session:
+                session.rollback()
+        with self._opened(self._sessions) as session:
             try:
                 ours = answer_of(session, statement, params, touch)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+                session.rollback()
                 return self._failed(statement, params, error, refused)
         if theirs is None:
             found = (Outcome.WRONG, f"one database says: {_first_line(refused)}")
             return self._comparison(statement, params, *found, got=ours.shown, error=refused)
         return self._judged(statement, params, theirs, ours)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Run the statements of the block in one session: one transaction, until one fails."""
+        with self._plain() as plain, self._sessions() as routed:
+            self._shared = {self._plain: plain, self._sessions: routed}
+            try:
+                yield
+            finally:
+                self._shared = {}
+
+    @contextmanager
+    def _opened(self, make: sessionmaker[Any]) -> Iterator[Session]:
+        shared = self._shared.get(make)
+        if shared is None:
+            with make() as session:
+                yield session
+        else:
+            yield shared
+            # The objects of one statement are not those of the next.
+            shared.expunge_all()
 
     # -- outcomes ------------------------------------------------------------------------------
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Select, Subquery, UnaryExpression, func, select
+from sqlalchemy import (
+    CompoundSelect,
+    Select,
+    Subquery,
+    UnaryExpression,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import Label, _label_reference, _textual_label_reference
 from sqlalchemy.sql.functions import FunctionElement
@@ -69,7 +77,7 @@ def unlimited(statement: Any) -> Any:
     return statement.limit(None).offset(None)
 
 
-_ONE = func.coalesce(1).label(RANK)
+_ONE = literal_column("1").label(RANK)
 
 
 def _around(statement: Any, order: list[Any]) -> Any:

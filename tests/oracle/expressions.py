@@ -45,13 +45,15 @@ class Expressions:
     values:
         Decides the values; the same structure with other values has the same shape.
     dialect:
-        The backend's name: sqlite, postgresql or mysql.
+        One of `worlds.DIALECTS`.
     """
 
     def __init__(self, choose: random.Random, values: random.Random, dialect: str) -> None:
         self.choose = choose
         self.values = values
-        self.dialect = dialect
+        # LIKE has no meaning in a collation where unequal texts are equal.
+        self.dialect, _, folded = dialect.partition("-")
+        self.likes = not folded
         self.params: dict[str, Any] = {}
 
     def chance(self, share: float) -> bool:
@@ -128,6 +130,7 @@ class Expressions:
                 lambda: func.lower(column),
                 lambda: func.upper(column),
                 lambda: func.length(column),
+                lambda: func.trim(column),
                 *(() if bare else [lambda: func.coalesce(column, "-"), lambda: column + "!"]),
             )
         if kind in ADDED:
@@ -158,7 +161,11 @@ class Expressions:
                 lambda: column // 2,
             ]
         if kind == "number":
-            parts += [lambda: cast(column, Numeric(10, 1)), lambda: column / 4]
+            parts += [
+                lambda: func.round(column, 1),
+                lambda: cast(column, Numeric(10, 1)),
+                lambda: column / 4,
+            ]
         return parts
 
     # -- conditions ----------------------------------------------------------------------------
@@ -230,7 +237,7 @@ class Expressions:
             lambda: case((column == self.value(kind), 1), else_=0) == 1,
             lambda: self._with_another(column, kind, scope),
         ]
-        if kind == "text":
+        if kind == "text" and self.likes:
             makers += [
                 lambda: column.like(f"%{self.values.choice('aezn')}%"),
                 lambda: column.ilike(f"{self.values.choice('aezn')}%"),
@@ -265,7 +272,7 @@ class Expressions:
             lambda: func.sum(number * 2),
             lambda: self._rare(scope),
         )
-        if self.dialect != "mysql" and self.chance(0.08):
+        if self.dialect != "mariadb" and self.chance(0.08):
             made = made.filter(self.predicate(scope, 0)) if hasattr(made, "filter") else made
         if self.chance(0.1):
             made = func.coalesce(func.sum(number), 0)
@@ -280,7 +287,7 @@ class Expressions:
         total = self.choose.choice(scope)
         if self.dialect == "sqlite":
             return self.any_of(lambda: func.total(whole), lambda: self._length(whole))
-        if self.dialect == "mysql":
+        if self.dialect == "mariadb":
             return self.any_of(
                 lambda: func.round(func.stddev_pop(whole), 6),
                 lambda: func.group_concat(whole.op("ORDER BY")(whole)),

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Integer as Whole
-from sqlalchemy import column, func, literal, literal_column, select, text, true, values
+from sqlalchemy import column, desc, func, literal, literal_column, select, text, true, values
 from sqlalchemy import exists as sql_exists
 
 from tests.oracle.objects import Objects
 from tests.oracle.schema import Customer, Invoice, Order
-from tests.oracle.sources import Source, of_model
+from tests.oracle.sources import Source, of_model, of_table
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Generator(Objects):
     def _plain(self, scope: list[Source], joined: Any) -> Any:
         columns = self.projection(scope)
         statement = select(*columns).select_from(joined)
+        if self.chance(0.04):
+            statement = statement.execution_options(yield_per=3)
         return self.finished(self.filtered(statement, scope), scope)
 
     # -- aggregates ----------------------------------------------------------------------------
@@ -92,14 +94,18 @@ class Generator(Objects):
         found = [one.label(f"a{number}") for number, one in enumerate(found)]
         shown = keys if self.chance(0.85) else keys[1:]
         statement = self.filtered(select(*shown, *found).select_from(joined), scope)
-        statement = statement.group_by(*keys)
+        together = self.dialect == "postgresql" and self.chance(0.05)
+        statement = (
+            statement.group_by(func.rollup(*keys)) if together else statement.group_by(*keys)
+        )
         if self.chance(0.25):
             statement = statement.having(func.count() > self.values.choice([0, 1, 2]))
         if self.chance(0.07):
             statement = statement.having(self.aggregate(scope).is_not(None))
         if self.chance(0.5):
             by = self.choose.choice([*found, *keys])
-            statement = statement.order_by(self._directed(by), *keys)
+            by = desc("a0") if self.chance(0.15) else self._directed(by)
+            statement = statement.order_by(by, *keys)
             statement = self.limited(statement) if self.chance(0.5) else statement
         return statement
 
@@ -151,7 +157,11 @@ class Generator(Objects):
         first = self.derived()
         scope, joined = [first], first.entity
         if self.chance(0.4):
-            right = self.derived() if self.chance(0.3) else self.model(alias=True)
+            right = self.any_of(
+                self.derived,
+                lambda: of_table(first.entity.alias(), []),
+                (4, lambda: self.model(alias=True)),
+            )
             on = self._equal(first, right)
             joined = (joined.join if self.chance(0.6) else joined.outerjoin)(right.entity, on)
             scope.append(right)
@@ -214,8 +224,7 @@ class Generator(Objects):
     def textual(self) -> Any:
         """Fragments written as text."""
         source = of_model(self.choose.choice([Customer, Order]))
-        fragment = self.choose.choice(["1 = 1", "1 = 0", "customer_id > 3 OR 1 = 1"])
-        fragment = "1 = 1" if source.model is Customer and "id" in fragment else fragment
+        fragment = self.choose.choice(["1 = 1", "1 = 0", "(size IS NULL OR 1 = 1)"])
         statement = select(*source.keys, literal_column("42").label("answer"))
         statement = self.filtered(statement, [source], 1).where(text(fragment))
         return self.finished(statement, [source])

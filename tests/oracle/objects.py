@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import (
     Bundle,
     Query,
+    aliased,
     contains_eager,
     defer,
     joinedload,
@@ -22,7 +23,7 @@ from sqlalchemy.orm import (
 
 from tests.oracle import schema as s
 from tests.oracle.selects import Selects
-from tests.oracle.sources import Source, of_model
+from tests.oracle.sources import ROW_KEYS, Source, of_model
 
 Loaded = tuple[Any, tuple[str, ...]]
 """A statement, and the relationships to load lazily on what it returns."""
@@ -63,6 +64,7 @@ class Objects(Selects):
             (1, self._columns_of),
             (1, self._from_statement),
             (1, self._inherited),
+            (1, self._of_subquery),
         )
 
     def _model_with_relations(self) -> Source:
@@ -115,6 +117,11 @@ class Objects(Selects):
         source = self._model_with_relations()
         relation = self.choose.choice(CHAINS[source.model])[0]
         target = relation.property.mapper.class_
+        if self.chance(0.3):
+            other = of_model(target, alias=True)
+            along = relation.of_type(other.entity)
+            statement = select(source.entity, other.entity).join(along, isouter=self.chance(0.5))
+            return self.finished(self.filtered(statement, [source, other]), [source, other]), ()
         statement = select(source.entity).join(relation, isouter=self.chance(0.5))
         statement = statement.options(contains_eager(relation))
         return self.filtered(statement, [source, of_model(target)]), ()
@@ -126,6 +133,10 @@ class Objects(Selects):
         target = of_model(relation.property.mapper.class_)
         criterion = self.predicate([target], 0)
         ask = relation.any if relation.property.uselist else relation.has
+        deeper = CHAINS.get(target.model)
+        if deeper and self.chance(0.25):
+            inner = deeper[0][0]
+            criterion = inner.any() if inner.property.uselist else inner.has()
         found = ask(criterion) if self.chance(0.7) else ask()
         statement = select(source.entity).where(~found if self.chance(0.3) else found)
         return self._sorted(statement, source), ()
@@ -159,6 +170,17 @@ class Objects(Selects):
         inner = inner.where(column > self.values.choice([0, 3])).order_by(column)
         inner = inner.limit(self.values.randint(1, 5)) if self.chance(0.5) else inner
         return select(source.entity).from_statement(inner), ()
+
+    def _of_subquery(self) -> Loaded:
+        source = self._mapped()
+        inner = self.filtered(select(source.entity), [source], 1)
+        if self.chance(0.5):
+            inner = self.limited(inner.order_by(*self.order([source], total=True)))
+        entity = aliased(source.entity, inner.subquery())
+        found = select(entity)
+        if self.chance(0.5):
+            found = found.order_by(*(getattr(entity, key) for key in ROW_KEYS[source.model]))
+        return found, ()
 
     def _inherited(self) -> Loaded:
         every = with_polymorphic(s.Asset, "*", flat=self.chance(0.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from router.errors import RouterError
@@ -12,6 +13,10 @@ from tests.oracle.generator import Case, generate
 
 UNUSUAL = frozenset({"recursive", "text", "lateral", "values", "window", "query", "set"})
 """Kinds of statements whose refusal would not be a surprise to every user."""
+
+
+TOGETHER = 10
+"""Statements that share a session, every other time."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +89,12 @@ class Report:
 def run(oracle: Oracle, dialect: str, seed: str, numbers: Iterable[int]) -> Report:
     """Compare the statements of `numbers`."""
     report = Report(dialect, seed)
-    backend = oracle.engine.dialect.name
-    backend = "mysql" if backend == "mariadb" else backend
-    for number in numbers:
-        case = generate(seed, number, backend)
-        compared = oracle.compare(case.statement, case.params or None, touch=case.touch)
-        report.add(Found(number, case, compared))
+    left = list(numbers)
+    while left:
+        some, left = left[:TOGETHER], left[TOGETHER:]
+        with oracle.together() if some[0] % (2 * TOGETHER) else nullcontext():
+            for number in some:
+                case = generate(seed, number, dialect)
+                compared = oracle.compare(case.statement, case.params or None, touch=case.touch)
+                report.add(Found(number, case, compared))
     return report

@@ -26,7 +26,7 @@ class Selects(Expressions):
             kind = self.choose.random()
             if kind < 0.65:
                 joined = join(joined, right.entity, on)
-            elif kind < 0.95 or self.dialect == "mysql":
+            elif kind < 0.95 or self.dialect == "mariadb":
                 joined = outerjoin(joined, right.entity, on)
             else:
                 joined = outerjoin(joined, right.entity, on, full=True)
@@ -70,12 +70,14 @@ class Selects(Expressions):
         inner, on = self._correlated(outer)
         where = [] if on is None else [on]
         if self.chance(0.5):
-            where.append(self.predicate([inner], 0))
+            where.append(self.predicate([inner], 1 if self.chance(0.2) else 0))
         column = self.column([inner], ["int"])
         mine = self.column([outer], ["int"])
         if column is None or mine is None or self.chance(0.4):
             found = exists(select(literal_column("1")).select_from(inner.entity).where(*where))
             return ~found if self.chance(0.35) else found
+        if self.chance(0.15):
+            return mine == select(self._extreme(column)).scalar_subquery()
         if self.chance(0.5):
             some = select(column).where(*(where if self.chance(0.3) else where[1:]))
             return mine.not_in(some) if self.chance(0.3) else mine.in_(some)
@@ -87,6 +89,9 @@ class Selects(Expressions):
             if self.chance(0.5)
             else found.is_not(None)
         )
+
+    def _extreme(self, column: Any) -> Any:
+        return (func.max if self.chance(0.5) else func.min)(column)
 
     def _correlated(self, outer: Source) -> tuple[Source, Any]:
         near = neighbours(outer.model) if outer.model is not None else []
@@ -121,7 +126,7 @@ class Selects(Expressions):
         if clause is None:
             return func.length("x")
         clause = clause.desc() if self.chance(0.35) else clause
-        if self.dialect != "mysql" and self.chance(0.2):
+        if self.dialect != "mariadb" and self.chance(0.2):
             return clause.nulls_last() if self.chance(0.5) else clause.nulls_first()
         return clause
 
@@ -139,6 +144,8 @@ class Selects(Expressions):
         if not self.chance(share):
             return self.limited(statement) if self.chance(0.04) else statement
         statement = statement.order_by(*self.order(scope))
+        if self.dialect == "postgresql" and self.chance(0.05):
+            return statement.fetch(self.values.randint(1, 4), with_ties=True)
         return self.limited(statement) if self.chance(0.5) else statement
 
     # -- columns -------------------------------------------------------------------------------

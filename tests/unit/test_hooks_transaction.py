@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column
 from sqlalchemy.pool import NullPool
 
+from router import RoutingSession
 from router.errors import CrossShardError
 from router.hooks import transaction
 from router.hooks.commit import commit_in_one_phase
@@ -91,8 +92,8 @@ def test_ends_of_branches_that_were_not_prepared(make_databases: MakeDatabases, 
 # -- transaction --------------------------------------------------------------------------------
 
 
-class Routed(Session):
-    """A session whose transactions are turned into routed ones, as `RoutingSession` does."""
+class Routed(RoutingSession):
+    """A session without a map, whose transactions are turned into routed ones all the same."""
 
     two_phase = False
 
