@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from router.execute.parallel import Order, run_all
-from router.hooks.statements import cache_key, locks_rows, resolved, with_value
+from router.hooks.statements import cache_key, resolved, with_value
 from router.route.target import Narrowing, Target
 
 Call = Callable[..., Any]
@@ -29,7 +29,7 @@ def fan_out(
         partial(call, **_part(statement, params, target.narrowing, destination.database))
         for destination, call in zip(target.destinations, calls, strict=True)
     ]
-    order = Order.FIXED if locks_rows(statement) else Order.ANY
+    order = Order.of(statement)
     results = run_all(parts, target.destinations, order=order, seconds=seconds)
     return results[0].merge(*results[1:])
 

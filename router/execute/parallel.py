@@ -16,6 +16,7 @@ from sqlalchemy.exc import StatementError
 from router.errors import RouterError, ShardUnavailableError
 from router.execute.tasks import finish_tasks, run_tasks
 from router.hooks.colour import await_only, in_greenlet
+from router.hooks.statements import locks_rows
 from router.lanes.hub import Hub, OutOfTimeError
 from router.route.target import Destination
 
@@ -27,6 +28,11 @@ class Order(Enum):
 
     ANY = "side by side"
     FIXED = "one after another, as locks have to be taken"
+
+    @classmethod
+    def of(cls, statement: Any) -> Order:
+        """Return the order in which several shards have to execute a read."""
+        return cls.FIXED if locks_rows(statement) else cls.ANY
 
 
 def run_all(

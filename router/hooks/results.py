@@ -23,15 +23,23 @@ from sqlalchemy.engine.result import IteratorResult, Result, SimpleResultMetaDat
 Rows = Iterator[tuple[Any, ...]]
 
 
-def rows_of(result: Result[Any]) -> Rows:
-    """Yield the rows of `result` as tuples of finished values, uniqueness left to others."""
+def rows_of(result: Result[Any], kept: list[Any]) -> Rows:
+    """Return the rows of `result` as tuples of finished values, uniqueness left to others.
+
+    Objects are told apart by their id, which is free for others once they are gone: what is
+    added to `kept` must live as long as the rows of any result are compared.
+    """
     result._unique_filter_state = None
     if not isinstance(result, IteratorResult) or result._metadata._effective_processors:
         return (tuple(row) for row in result)
-    rows = result._raw_row_iterator()
+    rows: Iterator[Any] = result._raw_row_iterator()
+    if not result._yield_per:
+        # SQLAlchemy has them in a list, too.
+        kept.append(loaded := list(rows))
+        rows = iter(loaded)
     if result._source_supports_scalars:
         return ((entity,) for entity in rows)
-    return iter(rows)
+    return rows
 
 
 def close_all(results: Sequence[Result[Any]], hard: bool = False) -> None:
@@ -54,13 +62,11 @@ class _All:
 class _Merged(IteratorResult[Any]):
     """A result whose rows come from others, which it closes."""
 
-    rowcount: int
-
     def yield_per(self, num: int) -> Any:
         """Fetch `num` rows at a time, from each of the results, too."""
-        if isinstance(self.raw, _All):
-            for result in self.raw.results:
-                result.yield_per(num)
+        source: Any = self.raw
+        for result in source.results:
+            result.yield_per(num)
         return super().yield_per(num)
 
 
@@ -82,11 +88,10 @@ def merged(results: Sequence[Result[Any]], rows: Rows, width: int, *, entity: bo
     state = next((one for one in results if one._unique_filter_state is not None), first)
     unique = state._unique_filter_state
     scalars = entity and not _only_tuples(first)
+    shown: Iterator[Any] = (row[0] for row in rows) if scalars else rows
+    every: Any = _All(results)
     result = _Merged(
-        _metadata(first._metadata, width),
-        (row[0] for row in rows) if scalars else rows,
-        raw=_All(results),  # type: ignore[arg-type]
-        _source_supports_scalars=scalars,
+        _metadata(first._metadata, width), shown, raw=every, _source_supports_scalars=scalars
     )
     result._unique_filter_state = unique
     result._yield_per = first._yield_per

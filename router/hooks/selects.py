@@ -1,13 +1,15 @@
 """The parts of a SELECT that have no public accessor.
 
-Leans on `Select._raw_columns`, `Select._all_selected_columns`, the annotations that the ORM
-leaves on entities and bundles, `_label_reference`, `_textual_label_reference`, and
-`ColumnElement._tq_label` and `_allow_label_resolve`, by which names in ORDER BY are resolved.
+Leans on `Select._raw_columns`, `_all_selected_columns`, `_propagate_attrs`, `_generate` and
+`_having_criteria`, the annotations that the ORM leaves on entities and bundles,
+`_label_reference`, `_textual_label_reference`, and `ColumnElement._tq_label` and
+`_allow_label_resolve`, by which names in ORDER BY are resolved.
 Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Bundle
@@ -20,7 +22,7 @@ from sqlalchemy.sql.expression import FromClause
 
 def is_orm(select: Any) -> bool:
     """Return whether the ORM compiles `select`."""
-    return select._propagate_attrs.get("compile_state_plugin") == "orm"
+    return bool(select._propagate_attrs.get("compile_state_plugin") == "orm")
 
 
 def is_entity(element: Any) -> bool:
@@ -64,6 +66,13 @@ def names_of_columns(select: Any, name: str) -> list[Any]:
 
 def _different(columns: list[Any]) -> list[Any]:
     return list({id(getattr(one, "_Annotated__element", one)): one for one in columns}.values())
+
+
+def with_columns(select: Any, columns: Sequence[Any]) -> Any:
+    """Return `select` with more columns, compiled as before: by the ORM or not."""
+    changed = select.add_columns(*columns)
+    changed._propagate_attrs = select._propagate_attrs
+    return changed
 
 
 def without_having(select: Any) -> Any:

@@ -4,8 +4,9 @@ Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every stat
 that asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
 `CTE._cte_alias`, `GenerativeSelect._for_update_arg`, `sqlalchemy.util.LRUCache`, the
 `_params` of statements (from 2.1 on), and the `_values`, `_multi_values`,
-`_ordered_values`, `_returning`, `_independent_ctes` and `_post_values_clause` of DML statements, and the `update_values_to_set`, `update` and
-`inferred_target_elements` of the last.  Checked against 2.0.40 and 2.1.9.
+`_ordered_values`, `_returning`, `_independent_ctes` and `_post_values_clause` of DML
+statements, and the `update_values_to_set`, `update` and `inferred_target_elements` of the
+last. Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ decided while a statement is compiled.  Rather than deciding them a second time,
 differently, the compiler is run once per statement shape and watched.
 
 Leans on `SQLCompiler.visit_select`, `SQLCompiler._setup_select_stack`, `SQLCompiler.visit_*`
-of the constructs in `_Watcher`, `CompileState.statement`, `DMLState._extra_froms`, and the
+of the constructs in `_Watcher`, `CompileState.statement`, `ORMSelectCompileState.eager_joins`, `DMLState._extra_froms`, and the
 `_compiler_dispatcher` that ``@compiles`` leaves on a class.
 Checked against 2.0.40 and 2.1.9.
 """
@@ -47,6 +47,7 @@ class Trace:
     binds: Counter[str] = field(default_factory=Counter)
     columns: set[tuple[Any, str]] = field(default_factory=set)
     whole_rows: bool = False
+    joins_eagerly: bool = False
     writes: list[str] = field(default_factory=list)
     statement: Any = None
     extra_froms: Sequence[FromClause] = ()
@@ -199,6 +200,7 @@ def _trace(statement: ClauseElement, dialect: Dialect, column_keys: list[str] | 
     watcher._selects = []
     watcher.__init__(dialect, statement, column_keys=column_keys)
     result.statement = getattr(watcher.compile_state, "statement", None)
+    result.joins_eagerly = bool(getattr(watcher.compile_state, "eager_joins", None))
     result.extra_froms = tuple(getattr(watcher.compile_state, "_extra_froms", None) or ())
     return result
 

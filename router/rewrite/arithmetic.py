@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import MAX_EMAX, MIN_EMIN, ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_DOWN, Context, Decimal
 from typing import Any
 
 from router.errors import CrossShardError
@@ -35,12 +35,17 @@ def negate(value: Any) -> Any:
     return subtract(0, value)
 
 
+def with_places(value: Any, places: int) -> Decimal:
+    """Return a number that shows so many digits behind the point."""
+    return EXACT.quantize(Decimal(value), Decimal(1).scaleb(-places))
+
+
 def _exact(
     decimals: Callable[..., Decimal], whole: Callable[[int, int], int], left: Any, right: Any
 ) -> Any:
     if isinstance(left, Decimal) or isinstance(right, Decimal):
-        found = decimals(left, right)
-        return found.copy_abs() if not found else found
+        found: Decimal = decimals(left, right)
+        return found if found else found.copy_abs()
     if type(left) is not int or type(right) is not int:
         raise unexpected(left if type(left) is not int else right)
     return whole(left, right)
@@ -66,25 +71,27 @@ def postgresql_average(total: Any, count: int) -> Decimal:
     if not total.is_finite():
         return total
     scale = _postgresql_scale(total, Decimal(count))
-    return _quotient(total, count, scale)
+    # Halves are rounded away from zero.
+    digits = (_whole(EXACT.scaleb(total.copy_abs(), scale + 1)) // count + 5) // 10
+    return _signed(Decimal(digits).scaleb(-scale, EXACT), total)
 
 
-def _quotient(total: Decimal, count: int, scale: int) -> Decimal:
-    """Return the quotient with `scale` digits, halves rounded away from zero."""
-    shifted = int(EXACT.scaleb(total.copy_abs(), scale + 1).to_integral_value(ROUND_DOWN, EXACT))
-    digits = (shifted // count + 5) // 10
-    found = EXACT.scaleb(Decimal(digits), -scale)
-    return found.copy_negate() if total < 0 and digits else found
+def _whole(value: Decimal) -> int:
+    return int(value.to_integral_value(ROUND_DOWN, EXACT))
+
+
+def _signed(value: Decimal, like: Decimal) -> Decimal:
+    return value.copy_sign(like) if value else value
 
 
 def _postgresql_scale(total: Decimal, count: Decimal) -> int:
-    # PostgreSQL: select_div_scale().  At least 16 significant digits, estimated from the
+    # At least 16 significant digits, estimated from the
     # first digits to the base of 10,000, and no fewer places than either number has.
     (weight, first), (other_weight, other_first) = map(_leading, (total, count))
     weight -= other_weight
     if first <= other_first:
         weight -= 1
-    scale = _LEAST_DIGITS - weight * _BASE_DIGITS
+    scale: int = _LEAST_DIGITS - weight * _BASE_DIGITS
     return min(max(scale, _places(total), _places(count), 0), _MOST_DIGITS)
 
 
@@ -94,7 +101,7 @@ def _leading(value: Decimal) -> tuple[int, int]:
         return 0, 0
     weight = value.adjusted() // _BASE_DIGITS
     first = EXACT.scaleb(value.copy_abs(), -weight * _BASE_DIGITS)
-    return weight, int(first.to_integral_value(ROUND_DOWN, EXACT))
+    return weight, _whole(first)
 
 
 def _places(value: Decimal) -> int:
@@ -106,17 +113,12 @@ def mysql_average(total: Decimal, count: int, shown: Decimal) -> Decimal:
 
     `shown` is any average of the same column, for the number of its digits.
     """
-    return _quotient_of_blocks(Decimal(total), count, _places(shown))
-
-
-def _quotient_of_blocks(total: Decimal, count: int, scale: int) -> Decimal:
     # Quotients are cut off after a block of nine digits, then rounded.
+    total, scale = Decimal(total), _places(shown)
     block = -(-scale // 9) * 9
-    cut = int(EXACT.scaleb(total.copy_abs(), block).to_integral_value(ROUND_DOWN, EXACT)) // count
-    exact = EXACT.scaleb(Decimal(cut), -block)
-    found = EXACT.quantize(exact, Decimal(1).scaleb(-scale))
-    rounded = exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP, EXACT)
-    return (rounded if found is not None else exact).copy_sign(total if rounded else Decimal(0))
+    unit = 10 ** (block - scale)
+    digits = (_whole(EXACT.scaleb(total.copy_abs(), block)) // count + unit // 2) // unit
+    return _signed(Decimal(digits).scaleb(-scale, EXACT), total)
 
 
 def sqlite_average(total: int, count: int, least: int, greatest: int) -> float:

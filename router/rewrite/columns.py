@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, type_coerce
-from sqlalchemy.sql.elements import ColumnClause, Grouping, Label, TextClause
-from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.sql.elements import ClauseList, ColumnClause, Grouping, Label, TextClause
 from sqlalchemy.types import NullType
 
 from router.hooks.selects import (
@@ -15,6 +14,7 @@ from router.hooks.selects import (
     label_target,
     names_of_columns,
     resolved_name,
+    with_columns,
 )
 from router.rewrite.kinds import Values, values_of
 from router.rewrite.terms import InexactError, Terms
@@ -33,6 +33,9 @@ def bare(expression: Any) -> Any:
             isinstance(expression, Grouping) and isinstance(expression.element, ColumnElement)
         ):
             expression = expression.element
+        elif type(expression) is ClauseList and len(expression.clauses) == 1:
+            # What GROUP BY makes of a function.
+            expression = expression.clauses[0]
         else:
             return expression
 
@@ -93,10 +96,10 @@ class Columns:
         if name is not None:
             return bare(self._named(name))
         expression = bare(expression)
-        if isinstance(expression, (ColumnClause, TextClause)):
-            text = getattr(expression, "text", None) or expression.name
-            if isinstance(expression, TextClause) or expression.is_literal:
-                return self._numbered(text)
+        if isinstance(expression, TextClause):
+            return self._numbered(expression.text)
+        if isinstance(expression, ColumnClause) and expression.is_literal:
+            return self._numbered(expression.name)
         return expression
 
     def _named(self, name: str) -> Any:
@@ -107,7 +110,7 @@ class Columns:
 
     def _numbered(self, text: str) -> Any:
         # Entities are several columns in SQL, and expressions that are numbers none.
-        if not text.isdecimal() or None in self.shown:
+        if not text.isdecimal() or any(one is None for one in self.shown):
             raise InexactError(f"the text {text[:60]!r}")
         number = int(text)
         if not 1 <= number <= self.width:
@@ -116,19 +119,20 @@ class Columns:
 
     def statement(self) -> Select[Any]:
         """Return the SELECT with the hidden columns added."""
-        return self.select.add_columns(*self.hidden) if self.hidden else self.select
+        if not self.hidden:
+            return self.select
+        changed: Select[Any] = with_columns(self.select, self.hidden)
+        return changed
 
 
 def _shown(select: Any) -> Iterator[Any]:
     for element in select._raw_columns:
         if is_entity(element):
             yield None
-        elif isinstance(element, (FromClause, SelectBase)) and not isinstance(
-            element, ColumnElement
-        ):
-            yield from element._select_iterable
-        else:
+        elif isinstance(element, ColumnElement) or not isinstance(element, FromClause):
             yield element
+        else:
+            yield from element._select_iterable
 
 
 def shown(expression: Any) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.functions import FunctionElement
 
-from router.rewrite.arithmetic import add, in_range, multiply, negate, subtract
+from router.rewrite.arithmetic import add, in_range, multiply, negate, subtract, with_places
 from router.rewrite.columns import bare, shown
 from router.rewrite.comparing import number
 from router.rewrite.kinds import Kind, Values, arithmetic, values_of
@@ -109,7 +109,9 @@ class Formulas:
         whole = first.values.kind is Kind.INTEGER
         if any(part.values.kind is not Kind.INTEGER for part in others):
             raise _unknown(function)
-        if not whole and self.terms.family is Family.MYSQL and not first.values.alike:
+        places = first.values.places
+        fixed = self.terms.family is Family.MYSQL
+        if fixed and not whole and places is None:
             raise _unknown(function)
         values = first.values
         if whole:
@@ -117,7 +119,9 @@ class Formulas:
 
         def evaluate(row: Merged) -> Any:
             found = next((v for part in parts if (v := part.evaluate(row)) is not None), None)
-            return found if whole or found is None else Decimal(found)
+            if whole or found is None:
+                return found
+            return with_places(found, places) if fixed and places else Decimal(found)
 
         return Formula(evaluate, values, shown(function))
 

@@ -68,6 +68,8 @@ class Values:
         SQLAlchemy hands out what the driver gives.
     bits:
         The width of a whole number, which bounds arithmetic; 0 if it is not known.
+    places:
+        How many digits decimal numbers show behind the point, where all show as many.
     """
 
     kind: Kind
@@ -75,6 +77,7 @@ class Values:
     alike: bool = True
     plain: bool = True
     bits: int = 64
+    places: int | None = None
 
 
 _EVERYWHERE: dict[type[types.TypeEngine[Any]], Values] = {
@@ -191,9 +194,9 @@ def _numeric(type_: Any, terms: Terms) -> Values | None:
     if terms.family is Family.SQLITE:
         # Stored as a float, and rounded by SQLAlchemy.
         return Values(Kind.FLOAT, plain=False)
-    fixed = type_.scale is not None or type_.precision is not None
-    alike = fixed or terms.family is Family.MYSQL
-    return Values(Kind.DECIMAL, alike=alike, plain=bool(type_.asdecimal))
+    fixed = type_.precision is not None or terms.family is Family.MYSQL
+    places = (type_.scale or 0) if fixed else None
+    return Values(Kind.DECIMAL, alike=fixed, plain=bool(type_.asdecimal), places=places)
 
 
 # -- expressions -------------------------------------------------------------------------------
@@ -298,7 +301,7 @@ def _case(case: Any, terms: Terms) -> Values | None:
 _WHOLE_FIELDS = frozenset("year quarter month week day dow doy isodow isoyear hour minute".split())
 
 
-def _extract(extract: Any, terms: Terms) -> Values | None:
+def _extract(extract: Any, _: Terms) -> Values | None:
     return Values(Kind.INTEGER) if extract.field.lower() in _WHOLE_FIELDS else None
 
 
@@ -341,20 +344,20 @@ def _sum(name: str, argument: Values | None, terms: Terms) -> Values | None:
     if argument is None or name not in ("sum", "avg"):
         return None
     if argument.kind is Kind.INTEGER:
-        return _whole_sum(argument, terms) if name == "sum" else _average(argument, terms)
+        return _whole_sum(argument, terms) if name == "sum" else _average(terms)
     if argument.kind is Kind.DECIMAL:
-        return argument if name == "sum" else _average(argument, terms)
+        return argument if name == "sum" else _average(terms)
     return None
 
 
 def _whole_sum(argument: Values, terms: Terms) -> Values:
     wide = argument.bits == 0 or argument.bits > 32
     if terms.family is Family.MYSQL or (terms.family is Family.POSTGRESQL and wide):
-        return Values(Kind.DECIMAL)
+        return Values(Kind.DECIMAL, places=0)
     return Values(Kind.INTEGER)
 
 
-def _average(argument: Values, terms: Terms) -> Values:
+def _average(terms: Terms) -> Values:
     kind = Kind.FLOAT if terms.family is Family.SQLITE else Kind.DECIMAL
     return Values(kind, alike=False)
 

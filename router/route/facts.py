@@ -24,6 +24,7 @@ from router.route.comparisons import Comparisons
 from router.route.environment import Derived, Environment, layers
 from router.route.predicates import null_rejecting
 from router.route.regions import ColumnRef, Occurrence, Part, Region, Same
+from router.route.texts import LOOSE, hazard
 from router.route.transparency import gives_one_row, is_transparent
 
 Comparable = Callable[[Any, Any], bool]
@@ -43,6 +44,10 @@ class Condition:
 
 class UnreadableError(Exception):
     """The statement has a part whose tables or rows cannot be followed."""
+
+
+class UnreadableRowsError(UnreadableError):
+    """The tables of the statement are known, but not what it says of their rows."""
 
 
 class Facts:
@@ -66,6 +71,7 @@ class Facts:
         self.selects: list[tuple[Select[Any], Region]] = []
         self.compounds = 0
         self.conditions: list[Condition] = []
+        self.unread: str | None = None
         self._comparisons = comparisons
         self._comparable = comparable
         self._recursing: list[FromClause] = []
@@ -77,8 +83,31 @@ class Facts:
         """Read a SELECT or a set operation as the whole statement."""
         if self.trace.writes:
             raise UnreadableError(f"it does more than read: {self.trace.writes[0]}")
-        self._select(query, self.root, self.environment)
-        self._check_all_was_read()
+        try:
+            self._check_text()
+            self._select(query, self.root, self.environment)
+            self._check_all_was_read()
+        except UnreadableRowsError as error:
+            self._forget_rows(str(error))
+
+    def _check_text(self) -> None:
+        # SQLAlchemy puts no parentheses around text: it may change how what is beside it is read.
+        for text in (*self.trace.texts, *self.trace.operators):
+            if hazard(text) == LOOSE:
+                raise UnreadableRowsError(f"its text {text[:60]!r} {LOOSE}")
+
+    def _forget_rows(self, reason: str) -> None:
+        """Keep which tables the statement reads, and nothing of their rows."""
+        for scope in self.trace.scopes:
+            for element in scope.froms:
+                _check_followable(element)
+        self.unread = reason
+        self.selects, self.conditions, self.compounds = [], [], 0
+        self.root, self.environment = Region(), Environment()
+        self.occurrences = [
+            Occurrence(number, plain_table(table), table, Region(opaque=True))
+            for number, table in enumerate(sorted(self.trace.tables, key=lambda one: one.fullname))
+        ]
 
     def read_dml(self, statement: Any, others: Iterable[Any] = ()) -> None:
         """Read an UPDATE or DELETE as compiled; `others` are its values and what it returns."""
@@ -106,7 +135,7 @@ class Facts:
 
     def _check_all_was_read(self) -> None:
         if any(scope not in self._read for scope in self.trace.scopes):
-            raise UnreadableError("it has a subquery in an unusual place")
+            raise UnreadableRowsError("it has a subquery in an unusual place")
 
     # -- selects ----------------------------------------------------------------------------
 
@@ -134,7 +163,7 @@ class Facts:
     def _scope(self, select: Any) -> Scope:
         scope = self.trace.scope_of(select)
         if scope is None:
-            raise UnreadableError(f"a {type(select).__name__} in it has no single meaning")
+            raise UnreadableRowsError(f"a {type(select).__name__} in it has no single meaning")
         self._read += [one for one in self.trace.scopes if one.source is scope.source]
         return scope
 
@@ -289,6 +318,17 @@ class Facts:
     def _subqueries(self, clause: Any, region: Region, env: Environment) -> None:
         for select in selects(resolved(clause)):
             self._select(select, Region(region), Environment(env))
+
+
+def _check_followable(element: Any) -> None:
+    base = layers(element)[-1]
+    if isinstance(base, FromGrouping):
+        _check_followable(base.element)
+    elif isinstance(base, Join):
+        _check_followable(base.left)
+        _check_followable(base.right)
+    elif not isinstance(base, (Table, SelectBase, FunctionElement, Values)):
+        raise UnreadableError(f"a {type(base).__name__} in its FROM cannot be followed")
 
 
 def _is_recursive_part(element: Any) -> bool:

@@ -23,7 +23,7 @@ from router.route.predicates import (
 from router.route.regions import ColumnRef, Occurrence
 from router.route.shape import Constraint, Shape, lone
 from router.route.target import Refusal
-from router.route.texts import hazard, is_plain_value
+from router.route.texts import LOOSE, hazard, is_plain_value
 from router.route.transparency import (
     AGGREGATES,
     MERGEABLE_FUNCTIONS,
@@ -127,8 +127,8 @@ def _unseen(facts: Facts) -> Refusal | None:
         return unfollowed(f"it contains {min(trace.opaque)}")
     for text in (*trace.texts, *trace.operators):
         danger = hazard(text)
-        if danger is not None:
-            fix = _PARENTHESES if "parentheses" in danger else ""
+        if danger is not None and (trace.writes or danger != LOOSE):
+            fix = _PARENTHESES if danger == LOOSE else ""
             return unfollowed(f"its text {text[:60]!r} {danger}", fix)
     return None
 
@@ -189,6 +189,8 @@ def _must_be_alone(
     facts: Facts, sharded: list[_Sharded], anchors: list[_Sharded]
 ) -> Refusal | None:
     """Return why the statement is exact only on a single shard, or None."""
+    if facts.unread is not None:
+        return Refusal("R302", facts.unread)
     reason = _whole_set(facts) or _unrepeatable(facts)
     if reason is not None:
         names = ", ".join(dict.fromkeys(one.name for one in sharded))

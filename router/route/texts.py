@@ -16,6 +16,8 @@ _LOOSE = re.compile(r"\b(or|xor|between|case|end)\b|\|\|", re.I)
 _INNERMOST = re.compile(r"\([^()]*\)")
 _ONE_VALUE = re.compile(r"\*|\d+")
 
+LOOSE = "needs parentheses around it"
+
 
 def hazard(text: str) -> str | None:
     """Return what makes `text` unsafe to let through, or None."""
@@ -27,7 +29,7 @@ def hazard(text: str) -> str | None:
     while _INNERMOST.search(bare):
         bare = _INNERMOST.sub(" ", bare)
     if "(" in bare or ")" in bare or _LOOSE.search(bare):
-        return "needs parentheses around it"
+        return LOOSE
     return None
 
 

@@ -17,7 +17,6 @@ from router.errors import CrossShardError
 from router.gather.labels import label_of
 from router.hooks.buffering import assembled, buffering
 from router.hooks.loaders import eager_options, with_options
-from router.hooks.mappers import is_orm
 from router.session.execution import Execution
 
 if TYPE_CHECKING:
@@ -45,14 +44,14 @@ def parts_of(statement: Any, needs_token: Callable[[type], bool]) -> list[Part]:
     return [_part(one, needs_token) for one in statement.column_descriptions]
 
 
-def has_entities(statement: Any) -> bool:
-    """Return whether `statement` gives mapped objects."""
-    if not is_orm(statement):
-        return False
+def has_entities(statement: Any, which: Callable[[Any], bool] = bool) -> bool:
+    """Return whether an ORM statement gives objects of a mapper for which `which` holds."""
     if not isinstance(statement, Select):
         return isinstance(statement, FromStatement)
     return any(
-        one["entity"] is not None and one["expr"] is one["entity"]
+        one["entity"] is not None
+        and one["expr"] is one["entity"]
+        and which(inspect(one["entity"]).mapper)
         for one in statement.column_descriptions
     )
 

@@ -42,9 +42,16 @@ class Gathering:
             fix = "lock them by a statement whose tables are joined on equal shard keys"
             raise CrossShardError("R302", what, fix=fix)
         facts, shape, parameters = self._wiring.planner.facts(statement, execution.params)
-        if shape.tokens and has_entities(statement):
+        if shape.tokens and self._gives_told_apart(statement, facts):
             return self._entities.execute(execution, statement, self._gather)
         return self._gather(execution, (facts, shape, parameters))
+
+    def _gives_told_apart(self, statement: Any, facts: Facts) -> bool:
+        """Return whether objects are loaded whose primary key does not name their shard."""
+        if not is_orm(statement):
+            return False
+        eager = facts.trace.joins_eagerly and has_entities(statement)
+        return eager or has_entities(statement, self._wiring.tells_apart)
 
     def _gather(self, execution: Execution, read: Read | None = None) -> Any:
         statement, session = resolved(execution.statement), self._routing.session

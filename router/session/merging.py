@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from router.execute.parallel import run_all
+from router.execute.parallel import Order, run_all
 from router.hooks.statements import resolved
 from router.merge.merged import merge
 from router.rewrite.decompose import Decomposition, decompose
@@ -45,10 +45,11 @@ class Merging:
         if len(kinds) > 1 or shape.spread is None:
             return Undecomposable("the shards are databases of different kinds")
         tables = dict.fromkeys(one.table for one in facts.occurrences)
-        orders = {
-            self._wiring.collations.order(self._routing.session._connection_to(name), tables)
-            for name in dict.fromkeys(at.database for at in target.destinations)
-        }
+        connect = self._routing.session._connection_to
+        connections = run_all(
+            [partial(connect, at.database) for at in target.destinations], target.destinations
+        )
+        orders = {self._wiring.collations.order(one, tables) for one in connections}
         order = orders.pop()
         if orders or order is None:
             return Undecomposable("the shards compare text differently")
@@ -59,6 +60,7 @@ class Merging:
         self, found: Decomposition, execution: Execution, target: Target, *, tokens: bool
     ) -> Any:
         routing = self._routing
+        options = execution.flushed(routing.session)
         calls = [
             partial(
                 execution.on,
@@ -67,10 +69,12 @@ class Merging:
                 token=tokens,
                 statement=found.statement,
                 params=found.params,
+                **options,
             )
             for at in target.destinations
         ]
-        return merge(run_all(calls), found)
+        order, seconds = Order.of(found.statement), execution.seconds
+        return merge(run_all(calls, target.destinations, order=order, seconds=seconds), found)
 
 
 def holds_key(facts: Facts, spread: Constraint) -> Callable[[Sequence[Any]], bool]:

@@ -125,7 +125,7 @@ class Judge:
         """Return a row with one value for all that a database takes for equal."""
         return tuple(self._loose_value(value) for value in row)
 
-    def _loose_value(self, value: Any) -> Hashable:
+    def _loose_value(self, value: Any) -> Any:
         if value not in self.known:
             return value
         name, what = value[0], value[1]

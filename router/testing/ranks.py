@@ -77,7 +77,7 @@ def unlimited(statement: Any) -> Any:
     return statement.limit(None).offset(None)
 
 
-_ONE = literal_column("1").label(RANK)
+_ONE: Any = literal_column("1").label(RANK)
 
 
 def _around(statement: Any, order: list[Any]) -> Any:

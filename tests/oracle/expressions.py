@@ -18,6 +18,7 @@ from sqlalchemy import (
     case,
     cast,
     extract,
+    false,
     func,
     literal,
     literal_column,
@@ -234,6 +235,7 @@ class Expressions:
             lambda: column.in_([self.value(kind) for _ in range(3)]),
             lambda: column.is_distinct_from(value),
             lambda: func.coalesce(column, self.value(kind)) == self.value(kind),
+            lambda: self.choose.choice([false(), column.in_([])]),
             lambda: case((column == self.value(kind), 1), else_=0) == 1,
             lambda: self._with_another(column, kind, scope),
         ]

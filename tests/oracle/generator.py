@@ -11,7 +11,7 @@ from sqlalchemy import column, desc, func, literal, literal_column, select, text
 from sqlalchemy import exists as sql_exists
 
 from tests.oracle.objects import Objects
-from tests.oracle.schema import Customer, Invoice, Order
+from tests.oracle.schema import Account, Customer, Invoice, Order, Product
 from tests.oracle.sources import Source, of_model, of_table
 
 
@@ -84,10 +84,29 @@ class Generator(Objects):
         """Aggregates over everything."""
         scope, joined = self._scope()
         columns = [self.aggregate(scope) for _ in range(self.choose.randint(1, 3))]
-        return self.filtered(select(*columns).select_from(joined), scope)
+        statement = self.filtered(select(*columns).select_from(joined), scope)
+        if self.chance(0.06):
+            statement = statement.having(func.count() > self.values.choice([0, 5, 1000]))
+        return statement
+
+    def by_row(self) -> Any:
+        """One group for each row of a table: the key names it, the rest follows from the key."""
+        model = self.choose.choice([Customer, Order, Account, Product])
+        one = of_model(model)
+        scope, joined = self.joined(one, self.choose.choice([1, 1, 2]))
+        shown = [one.entity] if self.chance(0.3) else [*one.keys, self.column([one])]
+        found = self.aggregate(scope[1:]).label("found")
+        statement = select(*shown, found).select_from(joined).group_by(*one.keys)
+        statement = self.filtered(statement, scope, 1)
+        if self.chance(0.6):
+            statement = statement.order_by(self._directed(found), *one.keys)
+            statement = self.limited(statement) if self.chance(0.5) else statement
+        return statement
 
     def group(self) -> Any:
         """Groups, perhaps of expressions, HAVING, ORDER BY an aggregate."""
+        if self.chance(0.12):
+            return self.by_row()
         scope, joined = self._scope()
         keys = [self._group_key(scope) for _ in range(self.choose.choice([1, 1, 1, 2]))]
         found = [self.aggregate(scope) for _ in range(self.choose.randint(1, 3))]

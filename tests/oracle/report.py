@@ -82,8 +82,18 @@ class Report:
         for reason, some in by_count[:examples]:
             yield f"\n{len(some)} x {reason} (number {some[0].number})"
             yield "    " + some[0].comparison.sql.replace("\n", "\n    ")
-        for found in self.failed[:examples]:
-            yield f"\nNUMBER {found.number}, {found.case.kind}: {found.comparison}"
+        for reason, some in sorted(self.failures().items(), key=lambda item: -len(item[1])):
+            yield f"\n{len(some)} x {reason}: numbers {[one.number for one in some[:12]]}"
+            for found in some[: 1 if reason.startswith("error") else examples]:
+                yield f"NUMBER {found.number}, {found.case.kind}: {found.comparison}"
+
+    def failures(self) -> dict[str, list[Found]]:
+        """Return what failed, by what the error says or by the kind of statement."""
+        found: defaultdict[str, list[Found]] = defaultdict(list)
+        for one in self.failed:
+            said = one.case.kind if one.outcome is Outcome.WRONG else one.comparison.reason
+            found[f"{one.outcome.value}: {said}"].append(one)
+        return found
 
 
 def run(oracle: Oracle, dialect: str, seed: str, numbers: Iterable[int]) -> Report:

@@ -359,7 +359,10 @@ def shard_map(urls: list[str]) -> dict[str, Any]:
             "billing": {"database": "d5"},
             "config": {"database": "d0"},
         },
-        "binds": {"tables": {"invoices": "billing", "Settings Of": "config"}},
+        "binds": {
+            "tables": {"invoices": "billing", "Settings Of": "config"},
+            "default": "config",
+        },
         "transactions": {"two_phase": False},
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import exists, func, literal_column, select
+from sqlalchemy import Integer, bindparam, exists, func, literal_column, select
 from sqlalchemy.orm import join, outerjoin
 
 from tests.oracle.expressions import Expressions
@@ -132,6 +133,12 @@ class Selects(Expressions):
 
     def limited(self, statement: Any, *, offset: bool = True) -> Any:
         """Return `statement` with a limit, and perhaps an offset."""
+        kind = self.choose.random()
+        if kind < 0.08 and offset and self.dialect == "postgresql":
+            return statement.offset(self.values.randint(0, 4))
+        if kind < 0.2:
+            self.params["most"] = self.values.randint(0, 6)
+            return statement.limit(bindparam("most", type_=Integer))
         statement = statement.limit(self.values.randint(0, 6))
         return (
             statement.offset(self.values.randint(0, 4))
@@ -161,9 +168,11 @@ class Selects(Expressions):
         if labels:
             return [column.label(f"c{number}") for number, column in enumerate(columns)]
         columns = list({id(column): column for column in columns}.values())
+        # A label may hide a column that is sorted or filtered by.
+        names = self.choose.sample(["id", "name", "number", "score", "total", "other"], 6)
         return [
-            column.label(f"l{number}") if self.chance(0.1) else column
-            for number, column in enumerate(columns)
+            column.label(name) if name and self.chance(0.12) else column
+            for column, name in zip_longest(columns, names[: len(columns)])
         ]
 
     def window(self, scope: Sequence[Source]) -> Any:

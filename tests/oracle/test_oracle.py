@@ -23,7 +23,7 @@ from tests.oracle.worlds import DIALECTS, icu_databases, world
 from tests.support.broker import Servers
 from tests.support.databases import fresh_databases
 
-STATEMENTS = int(os.environ.get("ROUTER_STATEMENTS", "400"))
+STATEMENTS = int(os.environ.get("ROUTER_STATEMENTS", "250"))
 SEED = os.environ.get("ROUTER_SEED", "")
 REFUSED_SHARE = 0.01
 INVALID_SHARE = 0.05

@@ -152,7 +152,7 @@ class Merging:
 
 def exact(result: Result[Any]) -> list[Any]:
     """Return rows in a form that is equal only if they look the same."""
-    return [tuple(look(value) for value in row) for row in result.unique()]
+    return [tuple(look(value) for value in row) for row in result.unique().all()]
 
 
 def look(value: Any) -> Any:

@@ -176,7 +176,7 @@ def test_class(full: Router) -> None:
     with full.sessionmaker(class_=Tenants)() as session:
         assert isinstance(session, Tenants)
         assert session.customers() == 6
-    registry = full.scoped_session(class_=Tenants)
+    registry: Any = full.scoped_session(class_=Tenants)
     assert registry().customers() == 6
     registry.remove()
 

@@ -152,8 +152,8 @@ def test_clauses_around_a_table(bound: Router, mapped: Any) -> None:
         for clause in clauses:
             assert name_of(bound, session.get_bind(clause=clause)) == HOMES[mapped]
             assert len(session.execute(clause).all()) >= 1
-        for clause in (insert(mapped), update(mapped), delete(mapped)):
-            assert name_of(bound, session.get_bind(clause=clause)) == HOMES[mapped]
+        for write in (insert(mapped), update(mapped), delete(mapped)):
+            assert name_of(bound, session.get_bind(clause=write)) == HOMES[mapped]
 
 
 def test_clauses_over_two_databases(bound: Router) -> None:
@@ -162,7 +162,7 @@ def test_clauses_over_two_databases(bound: Router) -> None:
     with bound.sessionmaker().begin() as session:
         session.add_all([Invoice(id=1), Invoice(id=2), Log(id=2), Log(id=3)])
     with bound.sessionmaker()() as session:
-        with pytest.raises(RouterError, match="R303|R202"):
+        with pytest.raises(RouterError, match=r"R303|R202"):
             session.get_bind(clause=both)
         assert scalars_or_refusal(session, both) in ([2], "R303")
         with pytest.raises(CrossShardError, match="R303"):
@@ -312,7 +312,7 @@ def test_what_nothing_binds(make_databases: MakeDatabases) -> None:
     del data["binds"]["default"]
     with Router.from_dict(data, metadata=METADATA) as router, router.sessionmaker()() as session:
         stray = f"{bindings.__name__}:Stray"
-        asks = [
+        asks: list[Any] = [
             (
                 lambda: session.get_bind(Stray),
                 f"{bindings.__name__}:Stray",

@@ -14,7 +14,7 @@ from tests.session.shop import Account, Customer, Note
 
 def names(session: Session) -> dict[int, str]:
     """Return the customers of all shards: id -> name."""
-    return dict(session.execute(select(Customer.id, Customer.name)).all())  # type: ignore[arg-type]
+    return dict(session.execute(select(Customer.id, Customer.name)).all())
 
 
 def test_a_shard_first_touched_inside_a_savepoint(shop: Router) -> None:

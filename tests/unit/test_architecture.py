@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "router": (*DECIDING, *DOING, "session", "schema", "check"),
     "router.__init__": (*FOUNDATION, "shardmap", "route", "session", "router"),
     # What stands beside.
-    "testing": (*FOUNDATION, "shardmap"),
+    "testing": (*FOUNDATION, "shardmap", "route", "schema"),
     "demo": (*DECIDING, *DOING, "session", "schema", "router", "router.__init__", "testing"),
     "cli": (*DECIDING, *DOING, "session", "router", "router.__init__", "testing", "demo"),
 }

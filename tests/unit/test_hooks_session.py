@@ -137,7 +137,7 @@ def test_parts_of_a_flush(engines: list[Engine]) -> None:
         session.add_all(owners)
         states = [inspect_state(owner) for owner in owners]
         assert sorted(one.insert_order for one in states) == [one.insert_order for one in states]
-        flush.number_by_database(states, ByParity([]))  # type: ignore[arg-type]
+        flush.number_by_database(states, ByParity([]))
         assert sorted(states, key=lambda one: one.insert_order) == [states[2], *states[:2]]
         session.flush()
         assert type(seen[0]) is UOWTransaction
@@ -201,7 +201,7 @@ def test_overridden_methods_of_identity_maps() -> None:
 class Recording(Session):
     """Notes what it is told to execute, as the loaders say it."""
 
-    def execute(self, statement: Any, *given: Any, **kw: Any) -> Any:  # type: ignore[override]
+    def execute(self, statement: Any, *given: Any, **kw: Any) -> Any:
         self.info.setdefault("told", []).append((statement, kw.get("execution_options") or {}))
         return super().execute(statement, *given, **kw)
 

@@ -125,7 +125,7 @@ def test_parts_of_a_transaction(engines: list[Engine]) -> None:
                 connection.get_transaction(),
                 (True, True),
             )
-        assert session.begin_nested()._parent is root  # type: ignore[attr-defined]
+        assert session.begin_nested()._parent is root
         for name in ("_connection_for_bind", "_prepare_impl", "prepare"):
             theirs = inspect.signature(getattr(SessionTransaction, name))
             ours = inspect.signature(getattr(transaction.RoutedTransaction, name))
