@@ -27,21 +27,22 @@ class Row:
 def compare(case: Case, worlds: Worlds, rounds: int) -> Row:
     """Time both sides of `case` in turn, each first every other round."""
     sides = (lambda: case.call(worlds.routed), lambda: case.call(worlds.plain))
-    return _row(case.name, sides, rounds, case.limit)
+    return measure(case.name, sides, rounds, case.limit)
 
 
 def import_time(rounds: int) -> Row:
     """Time ``import router`` against ``import sqlalchemy.orm``, each in a new process."""
     sides = (lambda: _import("router"), lambda: _import("sqlalchemy.orm"))
-    return _row("`import router` to `import sqlalchemy.orm`", sides, rounds, 1.3)
+    return measure("`import router` to `import sqlalchemy.orm`", sides, rounds, 1.3)
 
 
-def _row(
+def measure(
     name: str,
     sides: tuple[Callable[[], None], Callable[[], None]],
     rounds: int,
     limit: float | None,
 ) -> Row:
+    """Call both sides in turn, and once before."""
     times: tuple[list[float], list[float]] = ([], [])
     for side in sides:
         side()

@@ -53,7 +53,7 @@ def worlds() -> Iterator[Worlds]:
     with PostgresServer() as server:
         names = [f"shard{number}" for number in range(SHARDS)]
         _create(server.url(), [*names, "single"])
-        router = _router([server.url(name) for name in names], names)
+        router = open_router([server.url(name) for name in names], names)
         engine = create_engine(server.url("single"))
         Base.metadata.create_all(engine)
         plain: Sessions = sessionmaker(engine, class_=Session)
@@ -75,7 +75,7 @@ def _create(url: URL, names: list[str]) -> None:
     engine.dispose()
 
 
-def _router(urls: list[URL], names: list[str]) -> Router:
+def open_router(urls: list[URL], names: list[str]) -> Router:
     shard_map = {
         "version": 1,
         "databases": {

@@ -196,7 +196,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "R310": Entry(
         "too many rows to gather",
-        "restrict the tables by their shard keys or other columns, or raise `gather: {max_rows: ...}`",
+        "restrict the tables by their keys or other columns, or raise `gather: {max_rows: ...}`",
     ),
     # -- transactions -------------------------------------------------------------------
     "R401": Entry(

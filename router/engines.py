@@ -53,6 +53,13 @@ class Engines(Mapping[str, Engine]):
     def __len__(self) -> int:
         return len(self._databases)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._databases
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the engine called `name`, or `default`."""
+        return self[name] if name in self._databases else default
+
     def __hash__(self) -> int:
         return id(self)
 

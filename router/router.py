@@ -16,6 +16,7 @@ from router.session.sync import RoutingSession
 
 if TYPE_CHECKING:
     from router.engines import Engines
+    from router.explain import Plan
     from router.route.target import Target
     from router.shardmap.model import ShardMap
 
@@ -125,6 +126,17 @@ class Router:
     def target(self, statement: Any, params: Any = None) -> Target:
         """Return where `statement` would go, and why; nothing is executed."""
         return self.wiring.target(statement, params)
+
+    def explain(self, statement: Any, params: Any = None) -> Plan:
+        """Return what would happen to `statement`; ``str()`` of it is a readable tree.
+
+        Nothing is executed.
+
+        >>> print(router.explain(select(Order).order_by(Order.created).limit(10)))
+        """
+        from router.explain import explain
+
+        return explain(self.wiring, statement, params)
 
     # -- the databases ---------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The commands: check, route, status, create-all, demo.
+"""The commands: check, explain, route, status, create-all, demo.
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not run.
 """
@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from router.cli.loading import default_config, find_metadata, key_of
-from router.cli.output import as_json, print_problems, print_statuses
+from router.cli.loading import default_config, find_metadata, find_statement, key_of
+from router.cli.output import as_json, plan_as_dict, print_problems, print_statuses
 from router.cli.status import statuses
 from router.errors import RouterError
 from router.router import Router
@@ -75,6 +75,23 @@ def route(
         as_json({"keyspace": keyspace, "key": key, "shard": home.shard, "database": home.database})
     else:
         typer.echo(str(home))
+
+
+@app.command()
+def explain(
+    statement: Annotated[str, typer.Argument(help="module:statement, or SQL text.")],
+    config: Config = None,
+    metadata: Metadata = None,
+    json: Json = False,
+) -> None:
+    """Show where a statement goes and how its answer is made; nothing is executed."""
+    with opened(config, metadata) as router:
+        plan = router.explain(find_statement(statement))
+    if json:
+        as_json(plan_as_dict(plan))
+    else:
+        typer.echo(str(plan))
+    raise typer.Exit(Exit.FINDINGS if plan.refusal is not None else Exit.FINE)
 
 
 @app.command()

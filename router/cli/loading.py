@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
+import re
 import sys
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, text
 
 from router.errors import RouterError, RoutingError
 from router.shardmap.keytypes import KeyKind, KeyType
@@ -31,19 +33,34 @@ def find_metadata(name: str) -> MetaData:
         There is no such module or attribute, or it is neither.
     """
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module)
-        for part in (attribute or "metadata").split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RouterError("R604", f"{name!r} cannot be imported: {error}") from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    found = _imported(module, attribute or "metadata")
     metadata = getattr(found, "metadata", found)
     if not isinstance(metadata, MetaData):
         raise RouterError("R604", f"{name!r} is neither a MetaData nor a declarative base")
     return metadata
+
+
+def find_statement(name: str) -> Any:
+    """Import ``package.module:attribute``, a statement or what returns one; else take SQL text."""
+    if re.fullmatch(r"[\w.]+:[\w.]+", name) is None:
+        return text(name)
+    module, _, attribute = name.partition(":")
+    found = _imported(module, attribute)
+    return found() if inspect.isfunction(found) else found
+
+
+def _imported(module: str, attribute: str) -> Any:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        what = f"{f'{module}:{attribute}'!r} cannot be imported: {error}"
+        raise RouterError("R604", what) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    return found
 
 
 def key_of(words: list[str], types: tuple[KeyType, ...] | None, text: bool) -> Any:

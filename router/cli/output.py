@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from router.cli.status import Status
 from router.errors import Problem
+
+if TYPE_CHECKING:
+    from router.explain import Plan
 
 
 def as_json(value: Any) -> None:
@@ -26,6 +30,19 @@ def print_problems(problems: Sequence[Problem]) -> None:
         console.print(str(problem), markup=False)
     count = len(problems)
     console.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
+
+
+def plan_as_dict(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON shows it."""
+    refusal = plan.refusal
+    return {
+        "tier": plan.tier.name.lower(),
+        "shards": list(plan.shards),
+        "reasons": list(plan.reasons),
+        "statements": [asdict(one) for one in plan.statements],
+        "steps": list(plan.steps),
+        "refused": None if refusal is None else {"id": refusal.id, "what": refusal.what},
+    }
 
 
 def print_statuses(found: Sequence[Status]) -> None:

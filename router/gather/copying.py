@@ -24,7 +24,7 @@ def copy_rows(
 
     `place` is the name of the shard, for the column that says it.
     """
-    query = _query(source, place, limit)
+    query = rows_to_copy(source, place, limit)
     if origin.dialect.name != target.dialect.name:
         return _copy_values(origin, target, source, query)
     if _speaks_copy(origin) and _speaks_copy(target):
@@ -36,7 +36,8 @@ def copy_rows(
     return _copy_raw(origin, target, source, raw)
 
 
-def _query(source: Source, place: str, limit: int) -> Select[Any]:
+def rows_to_copy(source: Source, place: str, limit: int) -> Select[Any]:
+    """Return the SELECT of the rows that are copied from one place."""
     named: dict[str, Any] = {one.name: one for one in source.table.columns}
     named[LABEL] = literal(place).label(LABEL)
     columns = [named[name] for name in source.columns] or [literal(1).label("nothing")]
@@ -92,9 +93,7 @@ def _copy_binary(origin: Connection, target: Connection, source: Source, query: 
 # -- any two databases of one kind -------------------------------------------------------------
 
 
-def _copy_raw(
-    origin: Connection, target: Connection, source: Source, query: Select[Any]
-) -> int:
+def _copy_raw(origin: Connection, target: Connection, source: Source, query: Select[Any]) -> int:
     copied = 0
     with origin.execute(query, execution_options={"stream_results": True}) as result:
         sql = _insert_sql(target, source)
@@ -116,9 +115,7 @@ def _insert_sql(target: Connection, source: Source) -> str:
 # -- databases of different kinds --------------------------------------------------------------
 
 
-def _copy_values(
-    origin: Connection, target: Connection, source: Source, query: Select[Any]
-) -> int:
+def _copy_values(origin: Connection, target: Connection, source: Source, query: Select[Any]) -> int:
     stand_in = described(source, target.dialect, alike=False)
     copied = 0
     with origin.execute(query, execution_options={"stream_results": True}) as result:

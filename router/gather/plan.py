@@ -107,7 +107,9 @@ def plan_gather(
     here = [] if touched(host) else [one for one in sources if one.is_whole_in(host)]
     copied_schemas = {one.table.schema for one in sources if one not in here}
     # A schema's name is left out for all of its tables, or for none.
-    here = [one for one in here if one.table.schema is None or one.table.schema not in copied_schemas]
+    here = [
+        one for one in here if one.table.schema is None or one.table.schema not in copied_schemas
+    ]
     copied = tuple(one for one in sources if one not in here)
     _check_names(copied, here)
     joined = {

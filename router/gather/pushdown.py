@@ -14,7 +14,6 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BindParameter, ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 
-from router.hooks.statements import plain_table
 from router.hooks.trace import is_custom
 from router.route.clauses import selects
 from router.route.facts import Condition, Facts
@@ -63,9 +62,12 @@ def _about(condition: Condition, one: Occurrence, given: Mapping[str, Any]) -> A
             return None
     if not mentions:
         return None
-    return visitors.replacement_traverse(
-        condition.clause, {}, lambda part, **_: _own(part, condition, one, given)
-    )
+
+    def replace(part: Any, **_: Any) -> Any:
+        return _own(part, condition, one, given)
+
+    clause: Any = visitors.replacement_traverse(condition.clause, {}, replace)
+    return clause
 
 
 def _own(part: Any, condition: Condition, one: Occurrence, given: Mapping[str, Any]) -> Any:

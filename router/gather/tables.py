@@ -55,7 +55,7 @@ def _permanent(found: Table) -> Table:
 
 def described(source: Source, dialect: Dialect, alike: bool) -> Table:
     """Return the temporary table as the metadata describes it."""
-    columns = []
+    columns: list[Column[Any]] = []
     for name in source.columns:
         if name == LABEL:
             columns.append(Column(name, sa_types.String(200)))
@@ -163,4 +163,3 @@ def check_reopenable(engine: Engine, mentions: Mapping[str, int]) -> None:
     if twice and engine.dialect.name == "mysql" and not getattr(engine.dialect, "is_mariadb", True):
         what = f"MySQL cannot read a temporary table twice in one statement: {min(twice)}"
         raise CrossShardError("R302", what)
-

@@ -48,6 +48,7 @@ def assembled(
         else [tuple(cell[0] for cell in row) for row in zip(*columns, strict=True)]
     )
     metadata = SimpleResultMetaData(list(names))
-    result: Any = IteratorResult(metadata, iter(rows), _source_supports_scalars=single)
-    result._attributes = result._attributes.union({"filtered": True, "is_single_entity": single})
+    result: Result[Any] = IteratorResult(metadata, iter(rows), _source_supports_scalars=single)
+    filters = {"filtered": True, "is_single_entity": single}
+    result._attributes = result._attributes.union(filters)
     return result

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.orm import InstanceState, RelationshipProperty
-from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.orm.interfaces import MANYTOONE
+from sqlalchemy.orm.util import LoaderCriteriaOption
 
 
 def _load_options(execution_options: Mapping[str, Any]) -> Any:

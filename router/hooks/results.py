@@ -1,6 +1,6 @@
 """Results that are made of other results.
 
-Leans on `Result._raw_row_iterator`, `Result._metadata`, `Result._unique_filter_state`,
+Leans on `Result._fetchiter_impl`, `Result._metadata`, `Result._unique_filter_state`,
 `Result._yield_per`, `Result._source_supports_scalars`, `Result._attributes` and
 `Result._soft_close`; on `CursorResultMetaData._make_new_metadata` with its `_keymap` and
 `_keys`; on `SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters`
@@ -20,6 +20,8 @@ from typing import Any
 from sqlalchemy.engine.cursor import CursorResultMetaData
 from sqlalchemy.engine.result import IteratorResult, Result, SimpleResultMetaData
 
+from router.hooks.statements import cache_key, new_cache
+
 Rows = Iterator[tuple[Any, ...]]
 
 
@@ -32,7 +34,7 @@ def rows_of(result: Result[Any], kept: list[Any]) -> Rows:
     result._unique_filter_state = None
     if not isinstance(result, IteratorResult) or result._metadata._effective_processors:
         return (tuple(row) for row in result)
-    rows: Iterator[Any] = result._raw_row_iterator()
+    rows: Iterator[Any] = result._fetchiter_impl()
     if not result._yield_per:
         # SQLAlchemy has them in a list, too.
         kept.append(loaded := list(rows))
@@ -150,5 +152,27 @@ def variant(type_: Any, dialect: str) -> Any:
 
 def multiplies_rows(statement: Any) -> bool:
     """Return whether eager joins give several rows for one entity of `statement`."""
-    state = statement.compile().compile_state
-    return bool(getattr(state, "multi_row_eager_loaders", False))
+    if not statement._with_options and not any(map(_joins, _mappers(statement))):
+        return False
+    key = cache_key(statement)[0]
+    known = _MULTIPLIES.get(key) if key is not None else None
+    if known is None:
+        state = statement.compile().compile_state
+        known = bool(getattr(state, "multi_row_eager_loaders", False))
+        if key is not None:
+            _MULTIPLIES[key] = known
+    return known
+
+
+_MULTIPLIES = new_cache(500)
+
+
+def _mappers(statement: Any) -> Iterator[Any]:
+    for element in statement._raw_columns:
+        mapper = element._annotations.get("parentmapper")
+        if mapper is not None:
+            yield from mapper.self_and_descendants
+
+
+def _joins(mapper: Any) -> bool:
+    return any(one.lazy in ("joined", False) for one in mapper.relationships)

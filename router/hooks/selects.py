@@ -1,15 +1,16 @@
 """The parts of a SELECT that have no public accessor.
 
-Leans on `Select._raw_columns`, `_all_selected_columns`, `_propagate_attrs`, `_generate` and
-`_having_criteria`, the annotations that the ORM leaves on entities and bundles,
-`_label_reference`, `_textual_label_reference`, and `ColumnElement._tq_label` and
-`_allow_label_resolve`, by which names in ORDER BY are resolved.
+Leans on `Select._raw_columns`, `_all_selected_columns`, `_propagate_attrs`, `_generate`,
+`_having_criteria`, `_where_criteria`, `_from_obj` and `_setup_joins`, `_from_objects`, the
+annotations that the ORM leaves on entities and bundles, `_label_reference`,
+`_textual_label_reference`, and `ColumnElement._tq_label` and `_allow_label_resolve`, by which
+names in ORDER BY are resolved; and on `TraversalComparatorStrategy.visit_propagate_attrs`.
 Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Bundle
@@ -17,7 +18,8 @@ from sqlalchemy.sql.elements import (
     _label_reference,
     _textual_label_reference,
 )
-from sqlalchemy.sql.expression import FromClause
+from sqlalchemy.sql.expression import FromClause, Join
+from sqlalchemy.sql.traversals import TraversalComparatorStrategy
 
 
 def is_orm(select: Any) -> bool:
@@ -38,6 +40,20 @@ def gives_single_entity(select: Any) -> bool:
         return False
     bundle = elements[0]._annotations.get("bundle")
     return not isinstance(bundle, Bundle) or bool(bundle.single_entity)
+
+
+class _Written(TraversalComparatorStrategy):
+    """Compares expressions as SQL, wherever the ORM found them."""
+
+    __slots__ = ()
+
+    def visit_propagate_attrs(self, *_: Any, **__: Any) -> None:
+        """Leave out which mapper an expression came from: mappers cannot be compared."""
+
+
+def written_alike(left: Any, right: Any) -> bool:
+    """Return whether two expressions are the same SQL, with equal parameters."""
+    return bool(_Written().compare(left, right))
 
 
 def label_target(clause: Any) -> Any:
@@ -69,10 +85,34 @@ def _different(columns: list[Any]) -> list[Any]:
 
 
 def with_columns(select: Any, columns: Sequence[Any]) -> Any:
-    """Return `select` with more columns, compiled as before: by the ORM or not."""
+    """Return `select` with more columns, compiled as before: by the ORM or not.
+
+    None if the columns are of tables that it does not select from: those in HAVING or
+    ORDER BY alone put no table into the FROM, where columns would.
+    """
     changed = select.add_columns(*columns)
     changed._propagate_attrs = select._propagate_attrs
-    return changed
+    if _tables(columns) <= _tables(_sources(select)):
+        return changed
+    same = len(changed.get_final_froms()) == len(select.get_final_froms())
+    return changed if same else None
+
+
+def _sources(select: Any) -> Iterator[Any]:
+    yield from (*select._raw_columns, *select._where_criteria, *select._from_obj)
+    for target, _, left, _ in select._setup_joins:
+        yield from (one for one in (target, left) if hasattr(one, "_from_objects"))
+
+
+def _tables(elements: Iterable[Any]) -> set[Any]:
+    found: set[Any] = set()
+    rest = [one for element in elements for one in element._from_objects]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, Join):
+            rest += [one.left, one.right]
+        found.add(one)
+    return found
 
 
 def without_having(select: Any) -> Any:

@@ -5,8 +5,8 @@ decided while a statement is compiled.  Rather than deciding them a second time,
 differently, the compiler is run once per statement shape and watched.
 
 Leans on `SQLCompiler.visit_select`, `SQLCompiler._setup_select_stack`, `SQLCompiler.visit_*`
-of the constructs in `_Watcher`, `CompileState.statement`, `ORMSelectCompileState.eager_joins`, `DMLState._extra_froms`, and the
-`_compiler_dispatcher` that ``@compiles`` leaves on a class.
+of the constructs in `_Watcher`, `CompileState.statement`, `ORMSelectCompileState.eager_joins`,
+`DMLState._extra_froms`, and the `_compiler_dispatcher` that ``@compiles`` leaves on a class.
 Checked against 2.0.40 and 2.1.9.
 """
 

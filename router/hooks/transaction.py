@@ -61,8 +61,10 @@ class RoutedTransaction(SessionTransaction):
             return cast(Connection, bind)
         session: Any = self.session
         enlist = super()._connection_for_bind
-        shared = isinstance(bind, Engine) and bind not in self._connections and is_shared()
-        if self._parent is not None or bind in self._connections:
+        if bind in self._connections:
+            return enlist(bind, execution_options)
+        shared = isinstance(bind, Engine) and is_shared()
+        if self._parent is not None:
             if shared:
                 return enlist_in_savepoint(self, bind, execution_options, enlist)
             return enlist(bind, execution_options)

@@ -103,29 +103,30 @@ class Hub:
         When one fails, the others are stopped.  Its error is raised once none of them uses
         a connection any more.
         """
-        try:
-            self._run(raises=True)
-        except BaseException:
-            self._stop()
-            raise
-        return [lane.value for lane in self._lanes]
+        self._run(raises=True)
+        return [lane.value for lane in self._ended_lanes()]
 
     def finish(self) -> list[BaseException | None]:
         """Make all the calls, also when some fail; return the error of each, or None."""
-        try:
-            self._run(raises=False)
-        except BaseException:
-            self._stop()
-            raise
-        return [lane.failure for lane in self._lanes]
+        self._run(raises=False)
+        return [lane.failure for lane in self._ended_lanes()]
 
     def _run(self, raises: bool) -> None:
         self._ready.extend(self._lanes)
-        while self._ready or self._waiting:
-            lane = self._ready.popleft() if self._ready else self._next()
-            lane.switch()
-            if raises and lane.failure is not None:
-                raise lane.failure
+        try:
+            while self._ready or self._waiting:
+                lane = self._ready.popleft() if self._ready else self._next()
+                lane.switch()
+                if raises and lane.failure is not None:
+                    raise lane.failure
+        except BaseException:
+            self._stop()
+            raise
+
+    def _ended_lanes(self) -> list[Lane]:
+        # Lanes refer to the hub, which would keep them until the next garbage collection.
+        lanes, self._lanes = self._lanes, []
+        return lanes
 
     def _next(self) -> Lane:
         lane = self._ended(self.deadline)

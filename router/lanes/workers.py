@@ -86,7 +86,9 @@ class Workers:
         self._idle = 0
         self._count = 0
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """The number of threads."""
         return self._count
 
     def start(self, job: Job, *, beyond: bool = False) -> bool:

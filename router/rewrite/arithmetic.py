@@ -67,13 +67,13 @@ def unexpected(value: Any) -> CrossShardError:
 
 def postgresql_average(total: Any, count: int) -> Decimal:
     """Return what PostgreSQL's avg() gives for exact numbers."""
-    total = Decimal(total)
-    if not total.is_finite():
-        return total
-    scale = _postgresql_scale(total, Decimal(count))
+    exact = Decimal(total)
+    if not exact.is_finite():
+        return exact
+    scale = _postgresql_scale(exact, Decimal(count))
     # Halves are rounded away from zero.
-    digits = (_whole(EXACT.scaleb(total.copy_abs(), scale + 1)) // count + 5) // 10
-    return _signed(Decimal(digits).scaleb(-scale, EXACT), total)
+    digits = (_whole(EXACT.scaleb(exact.copy_abs(), scale + 1)) // count + 5) // 10
+    return _signed(Decimal(digits).scaleb(-scale, EXACT), exact)
 
 
 def _whole(value: Decimal) -> int:

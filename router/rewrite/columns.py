@@ -15,6 +15,7 @@ from router.hooks.selects import (
     names_of_columns,
     resolved_name,
     with_columns,
+    written_alike,
 )
 from router.rewrite.kinds import Values, values_of
 from router.rewrite.terms import InexactError, Terms
@@ -42,7 +43,10 @@ def bare(expression: Any) -> Any:
 
 def same(left: Any, right: Any) -> bool:
     """Return whether two expressions are written alike, their parameters included."""
-    return left is right or bool(left.compare(right))
+    if isinstance(left, ColumnClause) or isinstance(right, ColumnClause):
+        # What the ORM has annotated has the hash of the column itself.
+        return hash(left) == hash(right)
+    return left is right or written_alike(left, right)
 
 
 class Columns:
@@ -121,7 +125,9 @@ class Columns:
         """Return the SELECT with the hidden columns added."""
         if not self.hidden:
             return self.select
-        changed: Select[Any] = with_columns(self.select, self.hidden)
+        changed: Select[Any] | None = with_columns(self.select, self.hidden)
+        if changed is None:
+            raise InexactError("ORDER BY or HAVING of a table that is not in the FROM")
         return changed
 
 

@@ -258,6 +258,8 @@ def _binary(binary: Any, terms: Terms) -> Values | None:
         return replace(left, ordered=left.ordered and right.ordered)
     if binary.operator in (operators.add, operators.sub, operators.mul):
         return arithmetic(left, right, terms)
+    if binary.operator is operators.mod and left.kind is right.kind is Kind.INTEGER:
+        return left
     return None
 
 

@@ -48,9 +48,7 @@ def denied(shape: Shape, keyspace: ShardedKeyspace) -> Target:
     return refused("R309", what)
 
 
-def destinations_of(
-    keyspace: ShardedKeyspace, wanted: frozenset[str]
-) -> tuple[Destination, ...]:
+def destinations_of(keyspace: ShardedKeyspace, wanted: frozenset[str]) -> tuple[Destination, ...]:
     """Return where the shards of `wanted` live, in the order of the map."""
     shards = [shard for shard in keyspace.shards if shard in wanted]
     return tuple(Destination(keyspace.shards[s], keyspace.shard_id(s)) for s in shards)

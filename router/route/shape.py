@@ -74,6 +74,7 @@ class Shape:
     spread: Constraint | None = None
     tokens: bool = False
     copies: bool = False
+    locks: bool = False
     lone: Lone | None = None
 
     @property

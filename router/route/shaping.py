@@ -106,6 +106,7 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
         anchor=anchor,
         narrow=_narrow(leader, facts) if leader in (anchor, spread) and leader else None,
         spread=spread,
+        locks=any(scope.select._for_update_arg is not None for scope in facts.trace.scopes),
         tokens=any(not one.binding.identified for one in sharded),
     )
     return replace(shape, lone=lone(shape))

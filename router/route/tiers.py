@@ -7,7 +7,7 @@ from dataclasses import replace
 from router.route.circumstances import Circumstances
 from router.route.keys import names_keys, shards_of
 from router.route.predicates import Read
-from router.route.several import aim_at_several, destinations_of, denied
+from router.route.several import aim_at_several, denied, destinations_of
 from router.route.shape import Shape
 from router.route.target import Destination, Reach, Refusal, Target, Tier
 from router.shardmap.model import Scatter, ShardMap
@@ -33,6 +33,8 @@ def gathered(
     shape: Shape, refusal: Refusal, read: Read, shard_map: ShardMap, around: Circumstances
 ) -> Target:
     """Return the target of a read whose tables are copied to one database."""
+    if shape.locks:
+        return Target(Reach.REFUSED, refusal=locking(shape))
     if shard_map.gather_max_rows == 0:
         what = f"{refusal.what}; `gather: {{max_rows: 0}}` forbids to gather it"
         return Target(Reach.REFUSED, refusal=replace(refusal, what=what))
@@ -47,12 +49,19 @@ def gathered(
         complete = complete and every
         wanted[one.keyspace.name] = shards | wanted.get(one.keyspace.name, frozenset())
     keyspaces = {one.keyspace.name: one.keyspace for one in shape.constraints}
-    found = [at for name, shards in wanted.items() for at in destinations_of(keyspaces[name], shards)]
+    found = [
+        at for name, shards in wanted.items() for at in destinations_of(keyspaces[name], shards)
+    ]
     found += [Destination(keyspace.database) for keyspace in shape.unsharded]
     reach = Reach.ALL if complete else Reach.SOME
-    return Target(
-        reach, tuple(dict.fromkeys(found)), (_why(shape, refusal),), exact=Tier.GATHERED
-    )
+    return Target(reach, tuple(dict.fromkeys(found)), (_why(shape, refusal),), exact=Tier.GATHERED)
+
+
+def locking(shape: Shape) -> Refusal:
+    """Return the refusal of a locking read whose tables would have to be copied."""
+    what = f"rows of {shape.names} that are gathered from several databases cannot be locked"
+    fix = "lock them by a statement whose tables are joined on equal shard keys"
+    return Refusal("R302", what, fix=fix)
 
 
 def _why(shape: Shape, refusal: Refusal) -> str:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
-from router.errors import CrossShardError
 from router.gather.plan import GatherPlan, Reading, plan_gather
 from router.gather.run import gathered, is_in_memory, merge_engine
 from router.hooks.buffering import buffered, buffering
@@ -17,6 +16,7 @@ from router.route.circumstances import Circumstances
 from router.route.facts import Facts
 from router.route.parameters import Parameters
 from router.route.shape import Shape
+from router.route.tiers import locking
 from router.session.entities import Entities, has_entities
 from router.session.execution import Execution
 
@@ -37,11 +37,9 @@ class Gathering:
     def execute(self, execution: Execution) -> Any:
         """Execute a read on copies of its tables, and return its rows."""
         statement = resolved(execution.statement)
-        if getattr(statement, "_for_update_arg", None) is not None:
-            what = "rows that are gathered from several databases cannot be locked there"
-            fix = "lock them by a statement whose tables are joined on equal shard keys"
-            raise CrossShardError("R302", what, fix=fix)
         facts, shape, parameters = self._wiring.planner.facts(statement, execution.params)
+        if shape.locks:
+            raise locking(shape).exception()
         if shape.tokens and self._gives_told_apart(statement, facts):
             return self._entities.execute(execution, statement, self._gather)
         return self._gather(execution, (facts, shape, parameters))
@@ -68,7 +66,7 @@ class Gathering:
         """Return how a statement that was read would be gathered now."""
         facts, shape, parameters = read
         reading = Reading(facts, shape, parameters, self._wiring.binds, around)
-        return plan_gather(reading, self._backend, self._is_touched)
+        return plan_gather(reading, self._wiring.backend, self._is_touched)
 
     @staticmethod
     def _run(execution: Execution, connection: Any) -> Any:
@@ -84,9 +82,6 @@ class Gathering:
             **execution.extra,
         )
         return buffered(result)
-
-    def _backend(self, database: str) -> str:
-        return self._wiring.shard_map.databases[database].url.get_backend_name()
 
     def _is_touched(self, database: str) -> bool:
         """Return whether the session sees rows of `database` that others may not see."""

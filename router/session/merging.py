@@ -10,15 +10,16 @@ from router.execute.parallel import Order, run_all
 from router.hooks.statements import resolved
 from router.merge.merged import merge
 from router.rewrite.decompose import Decomposition, decompose
-from router.rewrite.terms import Terms, Undecomposable
+from router.rewrite.terms import Terms, TextOrder, Undecomposable
 from router.route.facts import Facts
 from router.route.regions import ColumnRef
-from router.route.shape import Constraint, Shape
+from router.route.shape import Constraint
 from router.route.target import Target
 from router.session.execution import Execution
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
+    from router.session.wiring import Wiring
 
 
 class Merging:
@@ -30,31 +31,26 @@ class Merging:
 
     def execute(self, execution: Execution, target: Target, *, tokens: bool) -> Any:
         """Execute a read on every shard and return the merged rows; None if that is not exact."""
-        found = self.decomposed(execution.statement, execution.params, target)
+        order = self._text_order(execution, target)
+        if order is None:
+            return None
+        found = decomposed(self._wiring, execution.statement, execution.params, target, order)
         if isinstance(found, Undecomposable):
             return None
         return self._run(found, execution, target, tokens=tokens)
 
-    def decomposed(
-        self, statement: Any, params: Any, target: Target
-    ) -> Decomposition | Undecomposable:
-        """Return the statement for every shard and its merge, or why there is none."""
-        facts, shape, parameters = self._wiring.planner.facts(statement, params)
-        databases = [self._wiring.shard_map.databases[at.database] for at in target.destinations]
-        kinds = {database.url.get_backend_name() for database in databases}
-        if len(kinds) > 1 or shape.spread is None:
-            return Undecomposable("the shards are databases of different kinds")
+    def _text_order(self, execution: Execution, target: Target) -> TextOrder | None:
+        """Return how the shards compare text; None if they differ, or tell equal texts apart."""
+        facts = self._wiring.planner.facts(execution.statement, execution.params)[0]
         tables = dict.fromkeys(one.table for one in facts.occurrences)
         connect = self._routing.session._connection_to
-        connections = run_all(
-            [partial(connect, at.database) for at in target.destinations], target.destinations
-        )
-        orders = {self._wiring.collations.order(one, tables) for one in connections}
-        order = orders.pop()
-        if orders or order is None:
-            return Undecomposable("the shards compare text differently")
-        terms = Terms.of(kinds.pop(), order, holds_key(facts, shape.spread))
-        return decompose(resolved(statement), parameters.given or None, terms)
+
+        def ask(database: str) -> TextOrder | None:
+            return self._wiring.collations.order(connect(database), tables)
+
+        calls = [partial(ask, at.database) for at in target.destinations]
+        found = set(run_all(calls, target.destinations))
+        return found.pop() if len(found) == 1 else None
 
     def _run(
         self, found: Decomposition, execution: Execution, target: Target, *, tokens: bool
@@ -75,6 +71,18 @@ class Merging:
         ]
         order, seconds = Order.of(found.statement), execution.seconds
         return merge(run_all(calls, target.destinations, order=order, seconds=seconds), found)
+
+
+def decomposed(
+    wiring: Wiring, statement: Any, params: Any, target: Target, order: TextOrder
+) -> Decomposition | Undecomposable:
+    """Return the statement for every shard and its merge, or why there is none."""
+    facts, shape, parameters = wiring.planner.facts(statement, params)
+    kinds = {wiring.backend(at.database) for at in target.destinations}
+    if len(kinds) > 1 or shape.spread is None:
+        return Undecomposable("the shards are databases of different kinds")
+    terms = Terms.of(kinds.pop(), order, holds_key(facts, shape.spread))
+    return decompose(resolved(statement), parameters.given or None, terms)
 
 
 def holds_key(facts: Facts, spread: Constraint) -> Callable[[Sequence[Any]], bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -98,6 +98,20 @@ class Routing:
         destination = target.destinations[0]
         self._last[:] = (destination.database,)
         return self._binds.get(destination.name) or self.binds_of(destination)
+
+    def dispatch_to(
+        self,
+        run: Callable[..., Any],
+        statement: Any,
+        params: Any,
+        options: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+    ) -> Any:
+        """Route a statement, and let `run` execute it."""
+        # What SQLAlchemy has found for its own look-up of a bind is found again.
+        own = ("clause", "mapper") if is_orm(resolved(statement)) else ()
+        found = {name: one for name, one in arguments.items() if name not in own}
+        return self.dispatch(Execution(run, statement, params, options, found, _EMPTY))
 
     def dispatch(self, execution: Execution, plan: Plan | None = None) -> Any:
         """Route an execution and let SQLAlchemy's session make it."""

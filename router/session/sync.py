@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from router.errors import CrossShardError, RoutingError
 from router.execute.parallel import finish_all
 from router.hooks import flush as flush_hook
+from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
 from router.session.execution import Execution
 from router.session.partition import Partition, Pin, Pins
@@ -73,6 +74,16 @@ class RoutingSession(Session):
             routing = self._routing
             binds = bind_arguments
             if routing is not None:
+                if self.dispatch.do_orm_execute and not kw:
+                    # They may change the statement, so that they go first.
+                    kw = {"_add_event": partial(route_last, routing)}
+                    return super().execute(
+                        statement,
+                        params,
+                        execution_options=execution_options,
+                        bind_arguments=bind_arguments,
+                        **kw,
+                    )
                 plan = routing.plain_plan(statement, params, execution_options, bind_arguments)
                 binds = plan and routing.at_once(plan)
                 if binds is None:

@@ -65,6 +65,10 @@ class Wiring:
         """Return where `statement` goes for a session in plain circumstances."""
         return self.planner.target(statement, params, Circumstances())[0]
 
+    def backend(self, database: str) -> str:
+        """Return the kind of a database, such as ``postgresql``."""
+        return self.shard_map.databases[database].url.get_backend_name()
+
     def keyspace(self, name: str) -> Keyspace:
         """Return the keyspace called `name`; raise `RoutingError` if there is none."""
         found = self.shard_map.keyspaces.get(name)

@@ -46,6 +46,7 @@ class Report:
     dialect: str
     seed: str
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    tiers: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     refused: defaultdict[str, list[Found]] = field(default_factory=lambda: defaultdict(list))
     failed: list[Found] = field(default_factory=list)
@@ -75,6 +76,7 @@ class Report:
         counted = ", ".join(f"{one.value} {self.outcomes[one]}" for one in Outcome)
         yield f"{self.dialect}, seed {self.seed!r}: {counted}"
         yield f"refused: {self.refused_share:.2%} of what one database answers"
+        yield f"tiers of what was equal: {dict(self.tiers.most_common())}"
         for kind in sorted({kind for kind, _ in self.kinds}):
             row = ", ".join(f"{o.value} {self.kinds[kind, o]}" for o in Outcome)
             yield f"  {kind}: {row}"
@@ -107,4 +109,12 @@ def run(oracle: Oracle, dialect: str, seed: str, numbers: Iterable[int]) -> Repo
                 case = generate(seed, number, dialect)
                 compared = oracle.compare(case.statement, case.params or None, touch=case.touch)
                 report.add(Found(number, case, compared))
+                if compared.outcome is Outcome.EQUAL:
+                    report.tiers[_tier(oracle, case)] += 1
     return report
+
+
+def _tier(oracle: Oracle, case: Case) -> str:
+    statement = getattr(case.statement, "statement", case.statement)
+    tier: str = oracle.router.target(statement, case.params or None).tier.name
+    return tier

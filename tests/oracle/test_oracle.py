@@ -44,13 +44,16 @@ def oracle(
     with ExitStack() as stack:
         if dialect == "postgresql-icu":
             try:
-                make = stack.enter_context(icu_databases())
+                made = stack.enter_context(
+                    world(dialect, SEED, stack.enter_context(icu_databases()))
+                )
             except ServerError as error:
                 pytest.skip(f"{NOT_RUN} {error.what}")
         else:
             directory = tmp_path_factory.mktemp("oracle")
             make = stack.enter_context(fresh_databases(servers, directory))
-        yield dialect, stack.enter_context(world(dialect, SEED, make))
+            made = stack.enter_context(world(dialect, SEED, make))
+        yield dialect, made
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,8 @@ def test_the_statements_are_worth_something(report: Report) -> None:
     assert report.outcomes[Outcome.INVALID] < INVALID_SHARE * STATEMENTS
     answered = {kind for kind, outcome in report.kinds if outcome is Outcome.EQUAL}
     assert answered == {kind for kind, _ in report.kinds}
+    assert report.tiers["MERGED"] > STATEMENTS / 20
+    assert report.tiers["GATHERED"] > STATEMENTS / 20
 
 
 def test_one_statement_has_one_time_and_one_dice(oracle: tuple[str, Oracle]) -> None:

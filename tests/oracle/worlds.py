@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.pool import NullPool
 
 from router import Router
 from router.testing import Oracle
 from router.testing.servers import PostgresServer, ServerError, running
+from router.testing.servers.postgres import SYSTEM_INSTALLATIONS
 from tests.oracle import schema
 from tests.oracle.rows import Rows, spread
 from tests.support.databases import MakeDatabases, autocommit
 
 DIALECTS = ("sqlite", "postgresql", "postgresql-icu", "mariadb")
 ICU = "de_ci"
+WITHOUT_ICU = "no PostgreSQL with ICU collations is installed"
 CREATE_ICU = "provider = icu, locale = 'und-u-ks-level2', deterministic = false"
 
 
@@ -25,9 +28,10 @@ class IcuPostgres(PostgresServer):
     """A PostgreSQL of the system's packages: those of a wheel are built without ICU."""
 
     def _locate(self) -> None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        patterns = [f"{pattern[1:]}/postgres" for pattern in SYSTEM_INSTALLATIONS]
+        found = sorted(one for pattern in patterns for one in Path("/").glob(pattern))
         if not found:
-            raise ServerError("R601", "no PostgreSQL with ICU collations is installed")
+            raise ServerError("R601", WITHOUT_ICU)
         self._bin = found[-1].parent
 
 
@@ -72,8 +76,11 @@ def icu_databases() -> Iterator[MakeDatabases]:
 def _create_collation(urls: list[str]) -> None:
     for url in urls:
         engine = create_engine(url, poolclass=NullPool)
-        with engine.begin() as connection:
-            connection.execute(text(f"CREATE COLLATION {ICU} ({CREATE_ICU})"))
+        try:
+            with engine.begin() as connection:
+                connection.execute(text(f"CREATE COLLATION {ICU} ({CREATE_ICU})"))
+        except sa_exc.NotSupportedError as error:
+            raise ServerError("R601", WITHOUT_ICU) from error
 
 
 def _oracle(router: Router, engine: Engine, *, folded: bool) -> Oracle:

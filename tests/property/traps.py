@@ -118,9 +118,7 @@ class Traps:
         """What holds in one member does not hold in the others."""
         first = self.choose.choice([false(), Customer.id == self.key()])
         second = self.choose.choice([Order.customer_id == self.key(), Order.total == 7])
-        return (
-            select(Customer.id).where(first).union_all(select(Order.customer_id).where(second))
-        )
+        return select(Customer.id).where(first).union_all(select(Order.customer_id).where(second))
 
     def of_walks(self) -> Any:
         """Later turns are about other keys."""

@@ -71,9 +71,18 @@ def ordering(generator: random.Random, expression: Any) -> Any:
 def where(generator: random.Random, statement: Select[Any]) -> Select[Any]:
     """Return the statement with some condition, perhaps one that nothing fulfils."""
     condition = generator.choice(
-        [None, None, F.i > 0, F.i > 100, F.n < 3, F.t.is_not(None), F.k.in_([1, 2, 7]), F.k == 3]
+        [
+            F.n >= 0,
+            F.n < 9,
+            F.i > 0,
+            F.i > 100,
+            F.n < 3,
+            F.t.is_not(None),
+            F.k.in_([1, 2, 7]),
+            F.k == 3,
+        ]
     )
-    return statement if condition is None else statement.where(condition)
+    return statement.where(condition)
 
 
 def plain(generator: random.Random) -> tuple[Select[Any], bool]:
@@ -116,7 +125,7 @@ def aggregate(generator: random.Random) -> Any:
     """Return an aggregate, perhaps of some rows only, perhaps in an expression."""
     g = generator
     number = one_of(g, NUMBERS)
-    found = g.choice(
+    return g.choice(
         [
             lambda: func.count(),
             lambda: func.count(one_of(g, PLAIN)),
@@ -135,7 +144,6 @@ def aggregate(generator: random.Random) -> Any:
             lambda: func.coalesce(func.sum(F.dec), 0) - func.count(F.i),
         ]
     )()
-    return found
 
 
 def filtered(generator: random.Random, found: Any, dialect: str) -> Any:

@@ -107,11 +107,15 @@ class Merging:
     terms: Terms
 
     def both(
-        self, statement: Any, params: Any = None, **options: Any
+        self, statement: Any, params: Any = None, *, keep: bool = False, **options: Any
     ) -> tuple[Result[Any], Result[Any]]:
         """Return the result of the one database, and that of the shards, merged."""
         found = self.decomposed(statement, params)
-        self.whole.expunge_all()
+        # The transaction of a test that failed is over.
+        for session in (self.whole, *self.shards):
+            session.expunge_all()
+            if not keep:
+                session.rollback()
         one = self.whole.execute(statement, params, execution_options=options)
         return one, self.merged(found, **options)
 
@@ -129,8 +133,6 @@ class Merging:
 
     def merged(self, found: Decomposition, **options: Any) -> Result[Any]:
         """Execute on every shard and merge."""
-        for session in self.shards:
-            session.expunge_all()
         return merge(
             [
                 session.execute(found.statement, found.params, execution_options=options)
@@ -139,10 +141,20 @@ class Merging:
             found,
         )
 
-    def agree(self, statement: Any, params: Any = None, *, ordered: bool = True) -> list[Any]:
+    def agree(
+        self,
+        statement: Any,
+        params: Any = None,
+        *,
+        ordered: bool = True,
+        unique: bool = False,
+        keep: bool = False,
+    ) -> list[Any]:
         """Compare both results, values, types and names; return the rows."""
-        one, merged = self.both(statement, params)
+        one, merged = self.both(statement, params, keep=keep)
         assert list(merged.keys()) == list(one.keys())
+        if unique:
+            one, merged = one.unique(), merged.unique()
         expected, got = exact(one), exact(merged)
         if not ordered:
             assert Counter(got) == Counter(expected), statement
@@ -152,7 +164,7 @@ class Merging:
 
 def exact(result: Result[Any]) -> list[Any]:
     """Return rows in a form that is equal only if they look the same."""
-    return [tuple(look(value) for value in row) for row in result.unique().all()]
+    return [tuple(look(value) for value in row) for row in result.all()]
 
 
 def look(value: Any) -> Any:
@@ -195,7 +207,7 @@ def merging(dialect: str, urls: Sequence[str], seed: int = 0) -> Iterator[Mergin
 
 def _values(generator: random.Random, dialect: str) -> dict[str, Any]:
     g = generator
-    start = datetime(2024, 10, 27, 0, 15)
+    start = datetime(2024, 10, 27, 0, 15, tzinfo=UTC).replace(tzinfo=None)
     day = start + timedelta(minutes=g.randrange(8) * 30)
     floats = [-0.5, 0.0, 1.5, 1e300, 2.25]
     free = [Decimal("1"), Decimal("2.5"), Decimal("-3")]

@@ -53,7 +53,7 @@ def test_mariadb_divides_alike(make_databases: MakeDatabases, mariadb: str, plac
             found = numbers(generator, places)
             one = f"SELECT CAST('%s' AS DECIMAL(38, {places})) AS x"
             rows = " UNION ALL ".join(one % format(number, "f") for number in found)
-            query = text(f"SELECT AVG(x), SUM(x), MIN(x) FROM ({rows}) AS t")
-            expected, summed, least = connection.execute(query).one()
+            query = text(f"SELECT AVG(x), SUM(x) FROM ({rows}) AS t")
+            expected, summed = connection.execute(query).one()
             got = mysql_average(total(found), len(found), expected)
             assert (repr(got), total(found)) == (repr(expected), summed), found

@@ -89,7 +89,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 def assert_unharmed(router: Router) -> None:
     """Check that nothing is checked out, and that new sessions see every shard."""
-    assert all(engine.pool.checkedout() == 0 for engine in router.engines.values())  # type: ignore[attr-defined]
+    # Somebody may still be connecting for a session that has given up.
+    pools: list[Any] = [engine.pool for engine in router.engines.values()]
+    until(lambda: all(pool.checkedout() == 0 for pool in pools))
     with router.sessionmaker()() as session:
         assert len(session.scalars(select(Customer)).all()) == 4
 
@@ -221,7 +223,7 @@ def test_sqlite_stays_on_its_thread(full: Router) -> None:
     """What is near is not handed over: no thread is ever made."""
     with full.sessionmaker()() as session:
         assert len(session.scalars(select(Customer)).all()) == 4
-    assert len(full.engines._workers) == 0
+    assert full.engines._workers.count == 0
 
 
 # -- what must not overlap ----------------------------------------------------------------------
@@ -317,7 +319,9 @@ def test_a_shard_that_is_down(full: Router) -> None:
         raise dialect.loaded_dbapi.OperationalError("it is down")
 
     with full.sessionmaker()() as session:
-        with pytest.raises(ShardUnavailableError, match="R501 database d1.*it is down") as caught:
+        with pytest.raises(
+            ShardUnavailableError, match=r"R501 database d1 .* it is down"
+        ) as caught:
             session.scalars(select(Customer)).all()
         assert caught.value.__notes__ == ["on shard shop/s1, database d1"]
         session.rollback()

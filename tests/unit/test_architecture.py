@@ -36,12 +36,22 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "session": (*DECIDING, *DOING),
     "schema": (*DECIDING, *DOING, "session"),
     "check": (*DECIDING, *DOING, "session", "schema"),
-    "router": (*DECIDING, *DOING, "session", "schema", "check"),
+    "explain": (*DECIDING, *DOING, "session"),
+    "router": (*DECIDING, *DOING, "session", "schema", "check", "explain"),
     "router.__init__": (*FOUNDATION, "shardmap", "route", "session", "router"),
     # What stands beside.
     "testing": (*FOUNDATION, "shardmap", "route", "schema"),
     "demo": (*DECIDING, *DOING, "session", "schema", "router", "router.__init__", "testing"),
-    "cli": (*DECIDING, *DOING, "session", "router", "router.__init__", "testing", "demo"),
+    "cli": (
+        *DECIDING,
+        *DOING,
+        "session",
+        "explain",
+        "router",
+        "router.__init__",
+        "testing",
+        "demo",
+    ),
 }
 """Room: the rooms it may import.  A room is a module or a package directly below `router`."""
 

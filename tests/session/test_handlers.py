@@ -1,0 +1,79 @@
+"""Handlers of ``do_orm_execute``: they change statements before they are routed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
+
+from router import Router, RoutingSession
+from tests.session.shop import Customer, Note, Order
+
+
+@pytest.fixture
+def full(lite: Router) -> Router:
+    """Six customers with an order each, and two notes."""
+    with lite.sessionmaker().begin() as session:
+        session.add_all(Customer(id=k, name="c", orders=[Order(number=k)]) for k in range(6))
+    with lite.sessionmaker().begin() as session:
+        session.add_all([Note(id=1, customer_id=2, text="n"), Note(id=4, customer_id=0, text="n")])
+    return lite
+
+
+def handled(session: RoutingSession, change: Callable[[Any], Any]) -> list[ORMExecuteState]:
+    """Let `change` make another statement of each, and return every call."""
+    calls: list[ORMExecuteState] = []
+
+    def handler(state: ORMExecuteState) -> None:
+        calls.append(state)
+        state.statement = change(state.statement)
+
+    event.listen(session, "do_orm_execute", handler)
+    return calls
+
+
+def test_a_limit_counts_for_all_shards(full: Router) -> None:
+    """What a handler adds is routed; it is called once."""
+    with full.sessionmaker()() as session:
+        calls = handled(session, lambda statement: statement.limit(2))
+        assert len(session.scalars(select(Customer)).all()) == 2
+        assert len(calls) == 1
+
+
+def test_criteria_see_all_shards(full: Router) -> None:
+    """The usual way of soft deletes and tenants, with a subquery over other shards."""
+    notes = Order.number.in_(select(Note.id))
+    with full.sessionmaker()() as session:
+        handled(session, lambda one: one.options(with_loader_criteria(Order, notes)))
+        assert sorted(session.scalars(select(Order.number))) == [1, 4]
+
+
+def test_a_handler_names_the_key(full: Router) -> None:
+    """A statement over all shards becomes one for a single shard."""
+    with full.sessionmaker()() as session:
+        handled(session, lambda statement: statement.where(Customer.id == 3))
+        assert session.scalars(select(Customer)).one().id == 3
+
+
+def test_a_handler_answers_itself(full: Router) -> None:
+    """Nothing is sent then."""
+    with full.sessionmaker()() as session:
+        answer = session.execute(select(Customer.id).where(Customer.id == 1)).freeze()
+        event.listen(session, "do_orm_execute", lambda state: answer())
+        assert session.scalars(select(Customer.id)).all() == [1]
+
+
+def test_text_beside_handlers(full: Router) -> None:
+    """Bind arguments say where text goes, as without handlers."""
+    with full.sessionmaker()() as session:
+        calls = handled(session, lambda statement: statement)
+        count = text("SELECT count(*) FROM customers")
+        found = [
+            session.scalar(count, bind_arguments={"shard": f"shop/s{n}"})
+            for n in range(len(full.shard_map.keyspaces["shop"].shards))  # type: ignore[union-attr]
+        ]
+        assert sum(found) == 6
+        assert len(calls) == len(found)
