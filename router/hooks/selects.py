@@ -53,7 +53,8 @@ class _Written(TraversalComparatorStrategy):
 
 def written_alike(left: Any, right: Any) -> bool:
     """Return whether two expressions are the same SQL, with equal parameters."""
-    return bool(_Written().compare(left, right))
+    comparator: Any = _Written
+    return bool(comparator().compare(left, right))
 
 
 def label_target(clause: Any) -> Any:

@@ -18,6 +18,7 @@ from router.hooks.selects import (
     written_alike,
 )
 from router.rewrite.kinds import Values, values_of
+from router.rewrite.shown import Shown
 from router.rewrite.terms import InexactError, Terms
 
 HIDDEN = "router_"
@@ -75,7 +76,7 @@ class Columns:
         expression = self.resolve(expression)
         values = values_of(expression, self.terms)
         if values is None:
-            raise InexactError(f"{what} {shown(expression)}: only the database compares it")
+            raise InexactError(f"{what} {Shown(expression)}: only the database compares it")
         return self.raw(expression, values), values
 
     def raw(self, expression: Any, values: Values | None) -> int:
@@ -139,12 +140,6 @@ def _shown(select: Any) -> Iterator[Any]:
             yield element
         else:
             yield from element._select_iterable
-
-
-def shown(expression: Any) -> str:
-    """Return an expression for people: short, and without parameters' values."""
-    text = " ".join(str(expression).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def expressions(clauses: Sequence[Any], columns: Columns) -> list[Any]:

@@ -16,12 +16,13 @@ from sqlalchemy import Select
 from router.hooks.results import multiplies_rows
 from router.hooks.selects import gives_single_entity, is_orm, without_having
 from router.hooks.statements import resolved
-from router.rewrite.columns import Columns, bare, expressions, same, shown
+from router.rewrite.columns import Columns, bare, expressions, same
 from router.rewrite.grouping import Grouping
 from router.rewrite.groups import Compared, Groups
 from router.rewrite.ordering import SortKey, direction, sort_keys
 from router.rewrite.paging import EVERYTHING, Given, Page, first_rows, page_of, unpaged
 from router.rewrite.parts import Parts, parts_of
+from router.rewrite.shown import Shown
 from router.rewrite.terms import Family, InexactError, Terms, Undecomposable
 
 
@@ -131,7 +132,7 @@ def _check_distinct_order(select: Any, columns: Columns) -> None:
     for clause in select._order_by_clauses:
         expression = columns.resolve(direction(clause, columns.terms.family).expression)
         if not any(same(expression, one) for one in selected):
-            raise InexactError(f"DISTINCT rows ordered by {shown(expression)}, not one of theirs")
+            raise InexactError(f"DISTINCT rows ordered by {Shown(expression)}, not one of theirs")
 
 
 def _distinct(select: Any, columns: Columns) -> tuple[Compared, ...] | None:
@@ -144,7 +145,7 @@ def _distinct(select: Any, columns: Columns) -> tuple[Compared, ...] | None:
             raise InexactError("DISTINCT entities that do not show their shard key")
         position, values = columns.known(column, "DISTINCT")
         if not values.alike:
-            raise InexactError(f"DISTINCT {shown(column)}: equal values may look different")
+            raise InexactError(f"DISTINCT {Shown(column)}: equal values may look different")
         compared.append(Compared(position, values.kind, columns.terms.family is Family.SQLITE))
     return tuple(compared)
 
@@ -153,4 +154,4 @@ def _check_windows(parts: Parts, columns: Columns) -> None:
     for over in parts.windows:
         partition = [] if over.partition_by is None else list(over.partition_by.get_children())
         if not columns.terms.holds_key(expressions(partition, columns)):
-            raise InexactError(f"a window over rows of several shards: {shown(over)}")
+            raise InexactError(f"a window over rows of several shards: {Shown(over)}")

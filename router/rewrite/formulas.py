@@ -18,11 +18,12 @@ from sqlalchemy.sql.elements import (
 from sqlalchemy.sql.functions import FunctionElement
 
 from router.rewrite.arithmetic import add, in_range, multiply, negate, subtract, with_places
-from router.rewrite.columns import bare, shown
+from router.rewrite.columns import bare
 from router.rewrite.comparing import number
 from router.rewrite.kinds import Kind, Values, arithmetic, values_of
 from router.rewrite.paging import Given
 from router.rewrite.parts import function_name
+from router.rewrite.shown import Joined, Shown, Text
 from router.rewrite.terms import Family, InexactError, Terms
 
 Merged = Sequence[Any]
@@ -35,7 +36,7 @@ class Formula:
 
     evaluate: Evaluate
     values: Values
-    text: str
+    text: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,14 @@ class Formulas:
         fits = {Kind.INTEGER: int, Kind.DECIMAL: Decimal, Kind.TEXT: str}
         if values is None or type(value) is not fits.get(values.kind):
             raise _unknown(bind)
-        return Formula(lambda _: value, values, shown(bind))
+        return Formula(lambda _: value, values, Shown(bind))
 
     def _unary(self, unary: Any) -> Formula:
         if unary.operator is not operators.neg:
             raise _unknown(unary)
         inner = self.of(unary.element)
         _check_number(inner, unary)
-        return replace(inner, evaluate=_strict(negate, inner), text=shown(unary))
+        return replace(inner, evaluate=_strict(negate, inner), text=Shown(unary))
 
     def _binary(self, binary: Any) -> Formula:
         compute = _ARITHMETIC.get(binary.operator)
@@ -97,8 +98,8 @@ class Formulas:
             raise _unknown(binary)
         evaluate = _strict(compute, left, right)
         if values.kind is Kind.INTEGER:
-            return Formula(_bounded(evaluate, values.bits), values, shown(binary))
-        return Formula(evaluate, values, shown(binary))
+            return Formula(_bounded(evaluate, values.bits), values, Shown(binary))
+        return Formula(evaluate, values, Shown(binary))
 
     def _function(self, function: Any) -> Formula:
         if function_name(function) != "coalesce":
@@ -123,7 +124,7 @@ class Formulas:
                 return found
             return with_places(found, places) if fixed and places else Decimal(found)
 
-        return Formula(evaluate, values, shown(function))
+        return Formula(evaluate, values, Shown(function))
 
     # -- conditions ------------------------------------------------------------------------
 
@@ -160,12 +161,12 @@ class Formulas:
                 return deciding
             return None if None in found else not deciding
 
-        return Formula(evaluate, _TRUTH, word.join(part.text for part in parts))
+        return Formula(evaluate, _TRUTH, Joined(word, [part.text for part in parts]))
 
     def _null_test(self, clause: Any) -> Formula:
         inner = self.of(clause.left)
         wanted = clause.operator is operators.is_
-        return Formula(lambda row: (inner.evaluate(row) is None) is wanted, _TRUTH, shown(clause))
+        return Formula(lambda row: (inner.evaluate(row) is None) is wanted, _TRUTH, Shown(clause))
 
     def _comparison(self, clause: Any) -> Formula:
         compare = _COMPARISONS.get(clause.operator)
@@ -177,7 +178,7 @@ class Formulas:
         numbers = kinds <= _numbers(self.terms)
         if not numbers and not (text and left.values.alike and right.values.alike):
             raise _unknown(clause)
-        return Formula(_strict(compare, left, right), _TRUTH, shown(clause))
+        return Formula(_strict(compare, left, right), _TRUTH, Shown(clause))
 
 
 def _numbers(terms: Terms) -> set[Kind]:
@@ -209,7 +210,7 @@ def _check_number(formula: Formula, whole: Any) -> None:
 
 
 def _unknown(expression: Any) -> InexactError:
-    return InexactError(f"{shown(expression)}: only the database computes it")
+    return InexactError(f"{Shown(expression)}: only the database computes it")
 
 
 _TRUTH = Values(Kind.BOOLEAN, plain=False)

@@ -12,13 +12,14 @@ from sqlalchemy.sql.selectable import ScalarSelect
 from sqlalchemy.types import NullType
 
 from router.rewrite.arithmetic import mysql_average, postgresql_average, sqlite_average
-from router.rewrite.columns import Columns, bare, same, shown
+from router.rewrite.columns import Columns, bare, same
 from router.rewrite.formulas import Formula, Formulas
 from router.rewrite.groups import Cell, Combine, Compared, Computed, Groups
 from router.rewrite.kinds import Kind, Values, values_of, values_of_type
-from router.rewrite.ordering import SortKey, direction, sort_key
+from router.rewrite.ordering import Direction, SortKey, direction, sort_key
 from router.rewrite.paging import Given
 from router.rewrite.parts import aggregates_in, function_name
+from router.rewrite.shown import Shown
 from router.rewrite.terms import Family, InexactError
 
 _LOGICAL = {"bool_and": Combine.EVERY, "every": Combine.EVERY, "bool_or": Combine.SOME}
@@ -65,7 +66,7 @@ class Grouping:
         virtual = [Computed(width + at, formula) for at, formula in enumerate(self._virtual)]
         return Groups(
             tuple(self._compared),
-            tuple(map(shown, self._keys)),
+            tuple(map(Shown, self._keys)),
             tuple(self._cells.values()),
             (*self._computed.values(), *virtual),
             self._having,
@@ -84,7 +85,7 @@ class Grouping:
     def _key(self, expression: Any) -> Compared:
         position, values = self.columns.known(expression, "GROUP BY")
         if not values.alike:
-            raise InexactError(f"GROUP BY {shown(expression)}: equal values may look different")
+            raise InexactError(f"GROUP BY {Shown(expression)}: equal values may look different")
         return Compared(position, values.kind, self._mixed)
 
     def _show(self, position: int, column: Any) -> None:
@@ -98,7 +99,7 @@ class Grouping:
             return
         formula = self._formulas.of(expression)
         if not formula.values.plain or not self._is_plain(expression):
-            raise InexactError(f"{shown(expression)}: SQLAlchemy converts its value")
+            raise InexactError(f"{Shown(expression)}: SQLAlchemy converts its value")
         self._computed[position] = Computed(position, formula)
 
     def _show_aggregate(self, position: int, expression: Any) -> None:
@@ -109,12 +110,12 @@ class Grouping:
             return
         found = self._aggregate(expression, position)
         if found.by is None and not self._is_plain(expression):
-            raise InexactError(f"{shown(expression)}: SQLAlchemy converts its value")
+            raise InexactError(f"{Shown(expression)}: SQLAlchemy converts its value")
 
-    def _sort_key(self, clause: Any) -> tuple[Any, int, bool, Kind, str]:
+    def _sort_key(self, clause: Any) -> tuple[Direction, int, bool, Kind, Shown]:
         found = direction(clause, self.terms.family)
         expression = self.columns.resolve(found.expression)
-        text = shown(expression)
+        text = Shown(expression)
         for key, compared in zip(self._keys, self._compared, strict=True):
             if same(key, expression):
                 values = values_of(key, self.terms)
@@ -135,22 +136,22 @@ class Grouping:
                 values = values_of(key, self.terms)
                 if values is None:
                     return None
-                return _at(compared.position, values, shown(expression))
+                return _at(compared.position, values, Shown(expression))
         if not _is_aggregate(expression):
             return None
         function = getattr(expression, "func", expression)
         if function_name(function) == "avg":
             if self._is_inner_average(expression):
                 raise InexactError(
-                    f"{shown(expression)}: the database computes with more digits than it shows"
+                    f"{Shown(expression)}: the database computes with more digits than it shows"
                 )
             return self._average(expression)
         values = values_of(expression, self.terms)
         if values is None:
-            raise InexactError(f"{shown(expression)}: too little is known of its values")
+            raise InexactError(f"{Shown(expression)}: too little is known of its values")
         position = self.columns.raw(expression, values)
         self._aggregate(expression, position)
-        return _at(position, values, shown(expression))
+        return _at(position, values, Shown(expression))
 
     def _is_inner_average(self, expression: Any) -> bool:
         function = getattr(expression, "func", expression)
@@ -189,7 +190,7 @@ class Grouping:
 
     def _cell(self, expression: Any, position: int) -> Cell:
         function = getattr(expression, "func", expression)
-        name, text = function_name(function), shown(expression)
+        name, text = function_name(function), Shown(expression)
         if name == "count":
             self._check_distinct(function)
             return Cell(position, Combine.ADD, text=text)
@@ -206,13 +207,13 @@ class Grouping:
     def _by(self, expression: Any, function: Any) -> Compared:
         values = values_of(_argument(function), self.terms)
         if values is None or not values.ordered or not values.alike:
-            raise InexactError(f"{shown(expression)}: only the database compares its values")
+            raise InexactError(f"{Shown(expression)}: only the database compares its values")
         return Compared(self.columns.raw(expression, values), values.kind, self._mixed)
 
     def _exact_argument(self, function: Any) -> Values:
         values = values_of(_argument(function), self.terms)
         if values is None or not values.plain or values.kind not in (Kind.INTEGER, Kind.DECIMAL):
-            raise InexactError(f"{shown(function)}: its sum may depend on the order of rows")
+            raise InexactError(f"{Shown(function)}: its sum may depend on the order of rows")
         return values
 
     def _check_distinct(self, function: Any) -> None:
@@ -222,14 +223,14 @@ class Grouping:
             return
         counted = [self.columns.resolve(one) for one in (first.element, *arguments[1:])]
         if not self.terms.holds_key(counted):
-            raise InexactError(f"{shown(function)}: equal values may be on several shards")
+            raise InexactError(f"{Shown(function)}: equal values may be on several shards")
 
     def _average(self, expression: Any) -> Formula:
         function = getattr(expression, "func", expression)
         values = self._exact_argument(function)
         self._check_distinct(function)
         if not isinstance(expression.type, NullType):
-            raise InexactError(f"{shown(expression)}: SQLAlchemy converts its value")
+            raise InexactError(f"{Shown(expression)}: SQLAlchemy converts its value")
         total, count = (self._hidden(name, expression) for name in ("sum", "count"))
         average = Values(Kind.DECIMAL, alike=False)
         if self.terms.family is Family.POSTGRESQL:
@@ -238,7 +239,7 @@ class Grouping:
             own = self.columns.raw(expression, Values(Kind.DECIMAL))
             return _quotient(mysql_average, (total, count, own), average, expression)
         if values.kind is not Kind.INTEGER:
-            raise InexactError(f"{shown(expression)}: its sum may depend on the order of rows")
+            raise InexactError(f"{Shown(expression)}: its sum may depend on the order of rows")
         ends = [self._hidden(name, expression) for name in ("min", "max")]
         average = Values(Kind.FLOAT)
         return _quotient(sqlite_average, (total, count, *ends), average, expression)
@@ -265,14 +266,14 @@ def _argument(function: Any) -> Any:
     """Return what an aggregate is of, DISTINCT left out."""
     arguments = list(function.clauses)
     if len(arguments) != 1:
-        raise InexactError(f"{shown(function)}: it is not of one value")
+        raise InexactError(f"{Shown(function)}: it is not of one value")
     argument = bare(arguments[0])
     if isinstance(argument, UnaryExpression) and argument.operator is operators.distinct_op:
         argument = bare(argument.element)
     return argument
 
 
-def _at(position: int, values: Values, text: str) -> Formula:
+def _at(position: int, values: Values, text: Shown) -> Formula:
     return Formula(lambda row: row[position], values, text)
 
 
@@ -281,4 +282,4 @@ def _quotient(compute: Any, positions: tuple[int, ...], values: Values, average:
         found = [row[position] for position in positions]
         return None if found[0] is None else compute(*found)
 
-    return Formula(evaluate, values, shown(average))
+    return Formula(evaluate, values, Shown(average))

@@ -8,6 +8,7 @@ from enum import Enum
 
 from router.rewrite.formulas import Formula
 from router.rewrite.kinds import Kind
+from router.rewrite.shown import Shown
 
 
 class Combine(Enum):
@@ -51,7 +52,7 @@ class Cell:
     combine: Combine
     by: Compared | None = None
     bits: int = 64
-    text: str = ""
+    text: object = ""
 
     def __str__(self) -> str:
         return f"{self.combine.value} of {self.text}"
@@ -76,7 +77,7 @@ class Groups:
     """
 
     keys: tuple[Compared, ...]
-    names: tuple[str, ...]
+    names: tuple[Shown, ...]
     cells: Sequence[Cell]
     computed: Sequence[Computed]
     having: Formula | None
@@ -84,7 +85,7 @@ class Groups:
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps, for people."""
-        found = [f"group by {', '.join(self.names)}"] if self.names else []
+        found = [f"group by {', '.join(map(str, self.names))}"] if self.names else []
         found += dict.fromkeys(map(str, self.cells))
         found += map(str, self.computed)
         if self.having is not None:

@@ -9,8 +9,9 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import Grouping, UnaryExpression
 
 from router.hooks.selects import label_target
-from router.rewrite.columns import Columns, shown
+from router.rewrite.columns import Columns
 from router.rewrite.kinds import Kind
+from router.rewrite.shown import Shown
 from router.rewrite.terms import Family, InexactError
 
 _DIRECTIONS = (operators.asc_op, operators.desc_op)
@@ -40,10 +41,10 @@ class SortKey:
     descending: bool
     nulls_first: bool
     mixed: bool
-    text: str
+    text: Shown
 
     def __str__(self) -> str:
-        return f"{self.text} desc" if self.descending else self.text
+        return f"{self.text} desc" if self.descending else str(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,13 @@ def sort_keys(clauses: Any, columns: Columns) -> tuple[SortKey, ...]:
 def _sort_key(clause: Any, columns: Columns) -> SortKey:
     found = direction(clause, columns.terms.family)
     position, values = columns.known(found.expression, "ORDER BY")
-    text = shown(columns.resolve(found.expression))
+    text = Shown(columns.resolve(found.expression))
     if not values.ordered:
         raise InexactError(f"ORDER BY {text}: only the database knows the order of this text")
     return sort_key(found, position, values.kind, text, columns.terms.family)
 
 
-def sort_key(found: Direction, position: int, kind: Kind, text: str, family: Family) -> SortKey:
+def sort_key(found: Direction, position: int, kind: Kind, text: Shown, family: Family) -> SortKey:
     """Return the key for a clause of ORDER BY whose value is at `position`."""
     mixed = family is Family.SQLITE
     return SortKey(position, kind, found.descending, found.nulls_first, mixed, text)
