@@ -15,7 +15,6 @@ are moved; ``lookup(keys, fresh=True)`` asks the table and corrects what is reme
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
@@ -27,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.types import TypeEngine
 
+from router.hooks.colour import pause
 from router.shardmap.functions.protocol import Key
 from router.shardmap.keys import KeyValueError, encode
 
@@ -153,7 +153,7 @@ class DirectoryTable:
                 # A lost deadlock or a locked file; inserting again does no harm.
                 if attempt == _ATTEMPTS:
                     raise
-                time.sleep(_PAUSE * attempt)
+                pause(_PAUSE * attempt)
             else:
                 return
 

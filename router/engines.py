@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import ExceptionContext
 
@@ -29,6 +29,8 @@ _TIMEOUT_ARGUMENT = {
     "mysqldb": "connect_timeout",
     "mysqlconnector": "connection_timeout",
     "mariadbconnector": "connect_timeout",
+    "aiomysql": "connect_timeout",
+    "asyncmy": "connect_timeout",
 }
 
 
@@ -90,11 +92,14 @@ class Engines(Mapping[str, Engine]):
             raise RoutingError("R206", f"there is no database {name!r}; the map has {known}")
         with self._lock:
             if name not in self._engines:
-                engine = _engine(database)
+                engine = self._made(database)
                 driver.install(engine, self._workers)
                 self._names[engine] = name
                 self._engines[name] = engine
             return self._engines[name]
+
+    def _made(self, database: Database) -> Engine:
+        return configured(database, database.url, create_engine)
 
 
 _living: weakref.WeakSet[Engines] = weakref.WeakSet()
@@ -109,19 +114,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_refresh_after_fork)
 
 
-def _engine(database: Database) -> Engine:
+def configured(database: Database, url: URL, create: Callable[..., Engine]) -> Engine:
+    """Return the engine that `create` makes for `url`, as the map has it for `database`."""
     options: dict[str, Any] = dict(database.engine)
     arguments = dict(options.get("connect_args", {}))
-    driver = database.url.get_driver_name()
+    driver = url.get_driver_name()
     argument = _TIMEOUT_ARGUMENT.get(driver)
-    if argument is not None and argument not in database.url.query:
+    if argument is not None and argument not in url.query:
         arguments.setdefault(argument, CONNECT_TIMEOUT)
-    limited = driver == "pymysql" and "read_timeout" not in {**arguments, **database.url.query}
+    limited = driver == "pymysql" and "read_timeout" not in {**arguments, **url.query}
     if limited:
         # Its connect_timeout ends with the TCP handshake; a server may fall silent after it.
-        seconds = database.url.query.get("connect_timeout", arguments.get("connect_timeout"))
+        seconds = url.query.get("connect_timeout", arguments.get("connect_timeout"))
         arguments["read_timeout"] = int(str(seconds))
-    engine = create_engine(database.url, **{**options, "connect_args": arguments})
+    engine = create(url, **{**options, "connect_args": arguments})
     commit_in_one_phase(engine.dialect)
     event.listen(engine, "handle_error", partial(_name_the_database, database))
     if limited:

@@ -67,7 +67,14 @@ def _about(condition: Condition, one: Occurrence, given: Mapping[str, Any]) -> A
         return _own(part, condition, one, given)
 
     clause: Any = visitors.replacement_traverse(condition.clause, {}, replace)
-    return clause
+    return clause if all(_is_own(part, one, given) for part in visitors.iterate(clause)) else None
+
+
+def _is_own(part: Any, one: Occurrence, given: Mapping[str, Any]) -> bool:
+    # The ORM forbids to replace anything in some of its clauses.
+    if isinstance(part, ColumnClause):
+        return part.table is one.table
+    return not isinstance(part, BindParameter) or part.key not in given
 
 
 def _own(part: Any, condition: Condition, one: Occurrence, given: Mapping[str, Any]) -> Any:

@@ -20,6 +20,7 @@ from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
+from router.hooks.colour import finish
 from router.hooks.enlisting import (
     close,
     endings,
@@ -144,6 +145,15 @@ class RoutedTransaction(SessionTransaction):
         super().close(invalidate)
         if error is not None:
             raise error
+
+    def commit(self, _to_root: bool = False) -> None:
+        """Commit; from the moment on that all is prepared, a task cannot be cancelled."""
+        if not self._is_several() or len(self.wrote) < 2:
+            super().commit(_to_root)
+            return
+        if self._state is SessionTransactionState.ACTIVE:
+            self._prepare_impl()
+        finish(partial(super().commit, _to_root))
 
     def _is_several(self) -> bool:
         # A connection stands there twice: by itself and by its engine.

@@ -62,7 +62,9 @@ class Directories:
         try:
             return self.find(keyspace, key)
         except NoShardError:
-            return keyspace.function.shard_of(key)
+            if keyspace.name not in self._tables:
+                raise
+            return cast("DirectoryFunction", keyspace.function).place.shard_of(key)
 
     def claim(self, keyspace: ShardedKeyspace, key: Key) -> str:
         """Return the shard of `key`, which is placed now unless it was before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Protocol
 
 from sqlalchemy import MetaData, inspect
@@ -56,6 +57,14 @@ class Wiring:
         self.prepared: set[Any] = set()
         self._tokens: dict[type, bool] = {}
         self._entities: dict[Any, bool] = {}
+
+    def over(self, engines: Engines) -> Wiring:
+        """Return the same over other engines of the same databases."""
+        other = copy(self)
+        other.engines = engines
+        _, other.directories = attach(self.shard_map, engines)
+        other.bind_arguments = {}
+        return other
 
     def routing(self, session: Any) -> Routing:
         """Return the routing of a new session."""

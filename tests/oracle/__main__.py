@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import warnings
@@ -25,6 +26,8 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=20)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
+    # A run that is cut short still reports.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     broker = Broker()
     try:
         with ExitStack() as stack:

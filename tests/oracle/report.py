@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 from router.errors import RouterError
@@ -99,9 +99,15 @@ class Report:
 
 
 def run(oracle: Oracle, dialect: str, seed: str, numbers: Iterable[int]) -> Report:
-    """Compare the statements of `numbers`."""
+    """Compare the statements of `numbers`; an interrupt ends the run, not the report."""
     report = Report(dialect, seed)
-    left = list(numbers)
+    with suppress(KeyboardInterrupt):
+        _compare(oracle, report, list(numbers))
+    return report
+
+
+def _compare(oracle: Oracle, report: Report, left: list[int]) -> None:
+    dialect, seed = report.dialect, report.seed
     while left:
         some, left = left[:TOGETHER], left[TOGETHER:]
         with oracle.together() if some[0] % (2 * TOGETHER) else nullcontext():
@@ -111,7 +117,6 @@ def run(oracle: Oracle, dialect: str, seed: str, numbers: Iterable[int]) -> Repo
                 report.add(Found(number, case, compared))
                 if compared.outcome is Outcome.EQUAL:
                     report.tiers[_tier(oracle, case)] += 1
-    return report
 
 
 def _tier(oracle: Oracle, case: Case) -> str:

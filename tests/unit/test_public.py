@@ -75,4 +75,5 @@ def test_readme_example_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[1] == "10"
-    assert lines[2].startswith("one: shop/s")
+    assert lines[2] == "[9, 8]"
+    assert lines[3].startswith("one: ")
