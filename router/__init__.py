@@ -1,5 +1,7 @@
 """Sharding for SQLAlchemy: one YAML map, one session, many databases."""
 
+from typing import TYPE_CHECKING, Any
+
 from router.errors import (
     CrossShardError,
     RouterError,
@@ -12,7 +14,11 @@ from router.router import Router
 from router.session.hints import on_shard
 from router.session.sync import RoutingSession
 
+if TYPE_CHECKING:
+    from router.session.aio import AsyncRoutingSession
+
 __all__ = [
+    "AsyncRoutingSession",
     "CrossShardError",
     "Router",
     "RouterError",
@@ -23,3 +29,12 @@ __all__ = [
     "TransactionInDoubtError",
     "on_shard",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # SQLAlchemy's asyncio extension is loaded for those who use it.
+    if name == "AsyncRoutingSession":
+        from router.session.aio import AsyncRoutingSession
+
+        return AsyncRoutingSession
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -119,6 +119,10 @@ CATALOGUE: dict[str, Entry] = {
         "a table that the metadata does not have",
         "correct its spelling",
     ),
+    "R126": Entry(
+        "a database without an asyncio driver",
+        "pip install 'sqlalchemy-router[asyncio]', which has one for every kind of database",
+    ),
     # -- routing ------------------------------------------------------------------------
     "R201": Entry(
         "nothing binds this to a keyspace",
@@ -156,6 +160,10 @@ CATALOGUE: dict[str, Entry] = {
     "R209": Entry(
         "mappers of one table are bound to different keyspaces",
         "bind the table itself, or bind all of its classes to one keyspace",
+    ),
+    "R210": Entry(
+        "a partition that has to ask a directory",
+        "write `async with session.partition(...)`",
     ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from asyncio import current_task
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,9 +16,13 @@ from router.session.registry import RoutingScopedSession
 from router.session.sync import RoutingSession
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import async_sessionmaker
+
     from router.engines import Engines
+    from router.engines_async import AsyncEngines
     from router.explain import Plan
     from router.route.target import Target
+    from router.session.aio import AsyncRoutingScopedSession, AsyncRoutingSession, AsyncSide
     from router.shardmap.model import ShardMap
 
 Metadata = MetaData | Mapping[str, MetaData] | None
@@ -50,6 +55,7 @@ class Router:
             raise ShardMapError(problems)
         self.wiring = Wiring(shard_map, named)
         self.shard_map = self.wiring.shard_map
+        self._async_side: dict[str, AsyncSide] = {}
 
     @classmethod
     def from_yaml(
@@ -101,12 +107,55 @@ class Router:
         """
         return RoutingScopedSession(self.sessionmaker(**kw), scopefunc)
 
+    def async_sessionmaker(self, **kw: Any) -> async_sessionmaker[AsyncRoutingSession]:
+        """Return an `async_sessionmaker` of sessions that route; takes every argument of it.
+
+        Raises
+        ------
+        ShardMapError
+            For a database, no driver is installed that asyncio can wait for.
+        """
+        from sqlalchemy.ext.asyncio import async_sessionmaker
+
+        from router.session.aio import AsyncRoutingSession
+
+        kw.setdefault("class_", AsyncRoutingSession)
+        # Tells here, not in a task, what is missing.
+        self.async_side  # noqa: B018
+        return async_sessionmaker(router=self, **kw)
+
+    def async_scoped_session(
+        self, scopefunc: Callable[[], Any] = current_task, **kw: Any
+    ) -> AsyncRoutingScopedSession:
+        """Return an `async_scoped_session`: one session per task, or per value of `scopefunc()`.
+
+        Further arguments are those of `async_sessionmaker`.
+        """
+        from router.session.aio import AsyncRoutingScopedSession
+
+        return AsyncRoutingScopedSession(self.async_sessionmaker(**kw), scopefunc)
+
+    @property
+    def async_side(self) -> AsyncSide:
+        """What asyncio sessions share; made when first asked for."""
+        from router.session.aio import AsyncSide
+
+        if not self._async_side:
+            # Of threads that ask at once, all get the one that was first.
+            self._async_side.setdefault("", AsyncSide(self.wiring))
+        return self._async_side[""]
+
     # -- places ----------------------------------------------------------------------------
 
     @property
     def engines(self) -> Engines:
         """The engines, by database name; each is created when first asked for."""
         return self.wiring.engines
+
+    @property
+    def async_engines(self) -> AsyncEngines:
+        """The engines of asyncio sessions, by database name; to be used in one event loop."""
+        return self.async_side.engines
 
     def engine_for(self, keyspace: str, key: Any = None) -> Engine:
         """Return the engine of the shard of `key`, or of an unsharded keyspace.
@@ -162,8 +211,16 @@ class Router:
         return check(self.wiring)
 
     def dispose(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection but those of asyncio sessions; see `aclose`."""
         self.engines.dispose()
+
+    async def aclose(self) -> None:
+        """Close every pooled connection; the router can be used again, in any event loop."""
+        try:
+            for side in self._async_side.values():
+                await side.engines.dispose()
+        finally:
+            self.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +232,17 @@ class Router:
         traceback: TracebackType | None,
     ) -> None:
         self.dispose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
 
 def _named(metadata: Metadata) -> dict[str, MetaData]:

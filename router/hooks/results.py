@@ -1,12 +1,12 @@
 """Results that are made of other results.
 
-Leans on `Result._fetchiter_impl`, `Result._metadata`, `Result._unique_filter_state`,
-`Result._yield_per`, `Result._source_supports_scalars`, `Result._attributes` and
-`Result._soft_close`; on `CursorResultMetaData._make_new_metadata` with its `_keymap` and
-`_keys`; on `SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters`
-(before 2.1 `_unique_filters`); on
-`QueryContext.load_options._only_return_tuples`, `ORMCompileState.multi_row_eager_loaders` and
-the `_variant_mapping` of types; and on what `Select` keeps its parts in.
+Leans on `Result._fetchiter_impl`, `_metadata`, `_unique_filter_state`, `_yield_per`,
+`_source_supports_scalars`, `_attributes` and `_soft_close`; on `IteratorResult.raw`; on
+`CursorResultMetaData._make_new_metadata` with its `_keymap` and `_keys`; on
+`SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters` (before 2.1
+`_unique_filters`); on the execution option `_sa_orm_load_options` and its
+`_only_return_tuples`; on `ORMCompileState.multi_row_eager_loaders`, `Select._with_options` and
+`_raw_columns` with their annotations; and on the `_variant_mapping` of types.
 Checked against 2.0.40 and 2.1.9.
 """
 
@@ -104,7 +104,8 @@ def merged(results: Sequence[Result[Any]], rows: Rows, width: int, *, entity: bo
 
 
 def _only_tuples(result: Any) -> bool:
-    options = getattr(getattr(result, "context", None), "load_options", None)
+    context = getattr(getattr(result, "raw", None), "context", None)
+    options = getattr(context, "execution_options", {}).get("_sa_orm_load_options")
     return bool(getattr(options, "_only_return_tuples", False))
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
-from router.hooks.colour import finish
+from router.hooks.colour import finish, in_greenlet
 from router.hooks.enlisting import (
     close,
     endings,
@@ -105,7 +105,7 @@ class RoutedTransaction(SessionTransaction):
                 self._prepare_writers()
         except BaseException:  # noqa: BLE001
             with util.safe_reraise(), self._expect_state(SessionTransactionState.CLOSED):
-                self.rollback()
+                finish(self.rollback)
 
     def _refuse_torn(self) -> None:
         if self.torn is not None:
@@ -147,13 +147,17 @@ class RoutedTransaction(SessionTransaction):
             raise error
 
     def commit(self, _to_root: bool = False) -> None:
-        """Commit; from the moment on that all is prepared, a task cannot be cancelled."""
-        if not self._is_several() or len(self.wrote) < 2:
+        """Commit; below asyncio a task that is cancelled then has committed all or nothing."""
+        if self._parent is not None or not in_greenlet():
             super().commit(_to_root)
             return
         if self._state is SessionTransactionState.ACTIVE:
             self._prepare_impl()
-        finish(partial(super().commit, _to_root))
+        commit = partial(super().commit, _to_root)
+        if len(self.wrote) > 1:
+            finish(commit)
+        else:
+            commit()
 
     def _is_several(self) -> bool:
         # A connection stands there twice: by itself and by its engine.
@@ -197,7 +201,8 @@ def _refuse_broken(connection: Connection, transaction: Transaction) -> None:
 
 def _prepare(connection: Connection, transaction: Any) -> None:
     try:
-        transaction.prepare()
+        # Cancelled in the middle, it could leave a prepared transaction that nobody knows.
+        finish(transaction.prepare)
     except Exception:
         # Drivers take a transaction for prepared before the server says so, and then fail
         # to roll it back; without its connection the server does.

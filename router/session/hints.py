@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.orm.interfaces import UserDefinedOption
+
+from router.errors import RoutingError
+from router.shardmap.model import Scatter
 
 
 class OnShard(UserDefinedOption):
@@ -24,6 +28,26 @@ def on_shard(shard: str) -> OnShard:
     Lazy and eager loads of relationships within the keyspace go there, too.
     """
     return OnShard(shard)
+
+
+def scatter_option(statement: Any, options: Mapping[str, Any]) -> Scatter | None:
+    """Return the execution option ``scatter`` of a call or statement: "allow" or "deny".
+
+    Raises
+    ------
+    RoutingError
+        It is something else.
+    """
+    value = options.get("scatter")
+    if value is None:
+        value = getattr(statement, "_execution_options", options).get("scatter")
+    if value is None:
+        return None
+    try:
+        return Scatter(value)
+    except ValueError as error:
+        what = f"the execution option scatter is {value!r}"
+        raise RoutingError("R206", what, fix='say "allow" or "deny"') from error
 
 
 def hinted_shard(statement: Any) -> str | None:

@@ -20,8 +20,8 @@ from router.hooks.loaders import (
     token_of,
 )
 from router.route.binds import ShardedTable, UnshardedTable
-from router.session.hints import OnShard
-from router.shardmap.model import Scatter
+from router.session.hints import OnShard, scatter_option
+from router.shardmap.model import Scatter, ShardedKeyspace
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -131,10 +131,14 @@ class Loading:
         pin = pins.shards().get(keyspace.name)
         if pins:
             pins.check(keyspace, pin or "")
-        elif (keyspace.scatter or self._wiring.shard_map.scatter) is Scatter.DENY:
+        elif self._scatter(keyspace, options) is Scatter.DENY:
             what = f"the primary key of {mapper.class_.__name__} does not name its shard"
             raise CrossShardError("R309", what, where=keyspace.where)
         return [keyspace.shard_id(one) for one in ([pin] if pin else keyspace.shards)]
+
+    def _scatter(self, keyspace: ShardedKeyspace, options: Mapping[str, Any]) -> Scatter:
+        own = scatter_option(None, options.get("execution_options") or {})
+        return own or keyspace.scatter or self._wiring.shard_map.scatter
 
     def _named(self, options: Mapping[str, Any]) -> str | None:
         arguments = options.get("bind_arguments") or {}

@@ -14,20 +14,18 @@ from router.session.partition import Partition, Pins
 from router.session.sync import RoutingSession
 
 
-class RoutingScopedSession(scoped_session[RoutingSession]):
-    """A `scoped_session` whose partitions last for the scope, not only for one session.
+class Scopes:
+    """What registries of both colours have: sessions and partitions by scope.
 
     A session made after ``remove()`` inside a ``with registry.partition(...)`` block is
     pinned like the one before it.  A forked process starts with sessions of its own: those
     that were open belong to its parent.
     """
 
-    def __init__(
-        self,
-        session_factory: sessionmaker[RoutingSession],
-        scopefunc: Callable[[], Any] | None = None,
-    ) -> None:
-        super().__init__(session_factory, scopefunc)
+    session_factory: Any
+    registry: Any
+
+    def _open(self, scopefunc: Callable[[], Any] | None) -> None:
         self._scopefunc = scopefunc
         self._pins: Any = ThreadLocalRegistry(Pins)
         if scopefunc is not None:
@@ -46,6 +44,37 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
         _of_parents.append(self.registry)
         self._start()
 
+    def _create(self) -> Any:
+        session = self.session_factory()
+        session._share_pins(self._pins())
+        return session
+
+    def _entered(self) -> Pins:
+        self.registry()
+        pins: Pins = self._pins()
+        return pins
+
+    def _left(self) -> None:
+        if not self.registry.has():
+            self._forget()
+
+    def _forget(self) -> None:
+        # Nothing stays behind for a scope that is in no partition.
+        if self._pins.has() and not self._pins():
+            self._pins.clear()
+
+
+class RoutingScopedSession(Scopes, scoped_session[RoutingSession]):
+    """A `scoped_session` whose partitions last for the scope, not only for one session."""
+
+    def __init__(
+        self,
+        session_factory: sessionmaker[RoutingSession],
+        scopefunc: Callable[[], Any] | None = None,
+    ) -> None:
+        super().__init__(session_factory, scopefunc)
+        self._open(scopefunc)
+
     def __call__(self, **kw: Any) -> RoutingSession:
         """Return the scope's session, made on first use; see `scoped_session`."""
         session = super().__call__(**kw)
@@ -63,27 +92,8 @@ class RoutingScopedSession(scoped_session[RoutingSession]):
         pin = self().partition(key, keyspace=keyspace).pin
         return Partition(self._entered, pin, self._left)
 
-    def _create(self) -> RoutingSession:
-        session = self.session_factory()
-        session._share_pins(self._pins())
-        return session
 
-    def _entered(self) -> Pins:
-        self()
-        pins: Pins = self._pins()
-        return pins
-
-    def _left(self) -> None:
-        if not self.registry.has():
-            self._forget()
-
-    def _forget(self) -> None:
-        # Nothing stays behind for a scope that is in no partition.
-        if self._pins.has() and not self._pins():
-            self._pins.clear()
-
-
-_living: weakref.WeakSet[RoutingScopedSession] = weakref.WeakSet()
+_living: weakref.WeakSet[Scopes] = weakref.WeakSet()
 # Collecting a session rolls back its connections, which a child process must not do.
 _of_parents: list[object] = []
 

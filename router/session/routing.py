@@ -24,7 +24,7 @@ from router.session.directories import Directories
 from router.session.execution import Execution
 from router.session.flushing import Flushing
 from router.session.gathering import Gathering
-from router.session.hints import hinted_shard
+from router.session.hints import hinted_shard, scatter_option
 from router.session.loading import Loading
 from router.session.merging import Merging
 from router.session.partition import Pins
@@ -122,6 +122,8 @@ class Routing:
             if not reads:
                 self.writes.note_bind(execution.arguments["bind"])
             return execution.unrouted()
+        if plan is not None and scatter_option(statement, execution.options) is not None:
+            plan = None
         target, shape = plan or self._plan(execution, statement)
         if target.refusal is not None:
             raise target.refusal.exception()
@@ -204,6 +206,9 @@ class Routing:
         plain = self._plain
         if isinstance(statement, Insert):
             plain = replace(plain, locate=self.claim)
+        scatter = scatter_option(statement, options)
+        if scatter is not None:
+            plain = replace(plain, scatter=scatter)
         if hint is None and token is None and not self.pins:
             return plain
         near: dict[str, str] = {}

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "router"
 
 FOUNDATION = ("catalogue", "errors")
 DECIDING = (*FOUNDATION, "shardmap", "hooks", "route", "rewrite")
-DOING = ("engines", "directory", "transaction", "execute", "merge", "gather")
+DOING = ("engines", "engines_async", "directory", "transaction", "execute", "merge", "gather")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The map and the routes are pure: no input, no output, no engine.
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # What waits for databases.  Transactions know nothing of statements.
     "transaction": (*FOUNDATION, "shardmap"),
     "engines": (*FOUNDATION, "shardmap", "hooks", "lanes"),
+    "engines_async": (*FOUNDATION, "shardmap", "hooks", "engines"),
     "directory": (*DECIDING, "engines"),
     "execute": (*DECIDING, "lanes", "engines"),
     "merge": (*DECIDING, "execute"),
