@@ -25,7 +25,8 @@ from router.lanes.workers import Workers
 
 _links: WeakKeyDictionary[Any, Link] = WeakKeyDictionary()
 
-_STATEMENTS = ("do_execute", "do_executemany", "do_execute_no_params")
+_STATEMENTS = ("do_execute", "do_executemany")
+_BARE_STATEMENTS = ("do_execute_no_params",)
 _ENDS = ("do_rollback", "do_commit")
 _CLOSES = ("do_close", "do_terminate")
 _TWO_PHASE = (
@@ -55,6 +56,7 @@ def install(engine: Engine, workers: Workers, pace: Pace | None = None) -> None:
         threaded=dialect.name != "sqlite",
     )
     _replace(dialect, _STATEMENTS, partial(_statement, link))
+    _replace(dialect, _BARE_STATEMENTS, partial(_bare_statement, link))
     _replace(dialect, _ENDS, partial(_end, link))
     _replace(dialect, _CLOSES, partial(_close, link))
     if dialect.driver in _OWN_TWO_PHASE:
@@ -93,16 +95,30 @@ def _replace(dialect: Any, names: tuple[str, ...], wrap: Callable[[Method], Meth
 
 
 def _statement(link: Link, method: Method) -> Method:
-    def call(cursor: Any, statement: str, *rest: Any, **options: Any) -> Any:
-        lane = getcurrent()
-        if type(lane) is not Lane:
-            return method(cursor, statement, *rest, **options)
-        made = partial(method, cursor, statement, *rest, **options)
-        raw = getattr(cursor, "connection", None)
-        cleans = statement.startswith(_CLEANING)
-        return lane.wait(made, link, statement, connection=raw, cleans=cleans)
+    # No `*rest`, which would cost every statement of every session more than all else here.
+    def call(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
+        if type(getcurrent()) is not Lane:
+            return method(cursor, statement, parameters, context)
+        made = partial(method, cursor, statement, parameters, context)
+        return _in_lane(link, cursor, statement, made)
 
     return call
+
+
+def _bare_statement(link: Link, method: Method) -> Method:
+    def call(cursor: Any, statement: str, context: Any = None) -> Any:
+        if type(getcurrent()) is not Lane:
+            return method(cursor, statement, context)
+        return _in_lane(link, cursor, statement, partial(method, cursor, statement, context))
+
+    return call
+
+
+def _in_lane(link: Link, cursor: Any, statement: str, made: Callable[[], Any]) -> Any:
+    lane: Any = getcurrent()
+    raw = getattr(cursor, "connection", None)
+    cleans = statement.startswith(_CLEANING)
+    return lane.wait(made, link, statement, connection=raw, cleans=cleans)
 
 
 def _end(link: Link, method: Method) -> Method:

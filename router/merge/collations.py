@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from sqlalchemy import Connection, Engine, Table, bindparam, text
+from sqlalchemy import Connection, Engine, bindparam, text
 
 from router.rewrite.terms import TextOrder
 
@@ -29,19 +29,22 @@ class Collations:
     def __init__(self) -> None:
         self._known: dict[tuple[Engine, str], TextOrder | None] = {}
 
-    def order(self, connection: Connection, tables: Iterable[Table]) -> TextOrder | None:
-        """Return how texts in `tables` are compared; None if equal texts may look different."""
-        names = ["", *(table.fullname for table in tables)]
-        found = [self._of(connection, name) for name in names]
+    def order(
+        self, engine: Engine, tables: Iterable[str], connect: Callable[[], Connection]
+    ) -> TextOrder | None:
+        """Return how texts in `tables` are compared; None if equal texts may look different.
+
+        `connect` is called only where this is not known yet.
+        """
+        found = [self._of(engine, name, connect) for name in ("", *tables)]
         if None in found:
             return None
         return TextOrder.OTHER if TextOrder.OTHER in found else TextOrder.CODE_POINTS
 
-    def _of(self, connection: Connection, name: str) -> TextOrder | None:
-        at = (connection.engine, name)
-        if at not in self._known:
-            self._known[at] = _ASK[connection.dialect.name](connection, name)
-        return self._known[at]
+    def _of(self, engine: Engine, name: str, connect: Callable[[], Connection]) -> TextOrder | None:
+        if (engine, name) not in self._known:
+            self._known[engine, name] = _ASK[engine.dialect.name](connect(), name)
+        return self._known[engine, name]
 
 
 def _postgresql(connection: Connection, name: str) -> TextOrder | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Select, type_coerce
 from sqlalchemy.sql.elements import ClauseList, ColumnClause, Grouping, Label, TextClause
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from router.hooks.selects import (
@@ -47,6 +48,8 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, ColumnClause) or isinstance(right, ColumnClause):
         # What the ORM has annotated has the hash of the column itself.
         return hash(left) == hash(right)
+    if isinstance(left, FunctionElement) and left.name != getattr(right, "name", None):
+        return False
     return left is right or written_alike(left, right)
 
 

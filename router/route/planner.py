@@ -49,6 +49,10 @@ class Planner:
             return self._updates.target(statement, params, around)
         return self._read(statement, params, around)
 
+    def shape(self, statement: Any, params: Any) -> tuple[Shape, Parameters]:
+        """Return the shape of a query, and its parameters in this execution."""
+        return self._reading.query(resolved(statement), _single(params))
+
     def facts(self, statement: Any, params: Any) -> tuple[Facts, Shape, Parameters]:
         """Return what is known of a query, and its parameters in this execution."""
         return self._reading.again(resolved(statement), _single(params))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from router.execute.parallel import Order, run_all
@@ -13,7 +13,7 @@ from router.rewrite.decompose import Decomposition, decompose
 from router.rewrite.terms import Terms, TextOrder, Undecomposable
 from router.route.facts import Facts
 from router.route.regions import ColumnRef
-from router.route.shape import Constraint
+from router.route.shape import Constraint, Shape
 from router.route.target import Target
 from router.session.execution import Execution
 
@@ -29,9 +29,9 @@ class Merging:
         self._routing = routing
         self._wiring = routing.wiring
 
-    def execute(self, execution: Execution, target: Target, *, tokens: bool) -> Any:
+    def execute(self, execution: Execution, target: Target, shape: Shape, *, tokens: bool) -> Any:
         """Execute a read on every shard and return the merged rows; None if that is not exact."""
-        order = self._text_order(execution, target)
+        order = self._text_order(shape, target)
         if order is None:
             return None
         found = decomposed(self._wiring, execution.statement, execution.params, target, order)
@@ -39,17 +39,14 @@ class Merging:
             return None
         return self._run(found, execution, target, tokens=tokens)
 
-    def _text_order(self, execution: Execution, target: Target) -> TextOrder | None:
+    def _text_order(self, shape: Shape, target: Target) -> TextOrder | None:
         """Return how the shards compare text; None if they differ, or tell equal texts apart."""
-        facts = self._wiring.planner.facts(execution.statement, execution.params)[0]
-        tables = dict.fromkeys(one.table for one in facts.occurrences)
         connect = self._routing.session._connection_to
-
-        def ask(database: str) -> TextOrder | None:
-            return self._wiring.collations.order(connect(database), tables)
-
-        calls = [partial(ask, at.database) for at in target.destinations]
-        found = set(run_all(calls, target.destinations))
+        engines, collations = self._wiring.engines, self._wiring.collations
+        found = {
+            collations.order(engines[name], shape.tables, partial(connect, name))
+            for name in dict.fromkeys(at.database for at in target.destinations)
+        }
         return found.pop() if len(found) == 1 else None
 
     def _run(
@@ -77,11 +74,19 @@ def decomposed(
     wiring: Wiring, statement: Any, params: Any, target: Target, order: TextOrder
 ) -> Decomposition | Undecomposable:
     """Return the statement for every shard and its merge, or why there is none."""
-    facts, shape, parameters = wiring.planner.facts(statement, params)
     kinds = {wiring.backend(at.database) for at in target.destinations}
-    if len(kinds) > 1 or shape.spread is None:
+    if len(kinds) > 1:
         return Undecomposable("the shards are databases of different kinds")
-    terms = Terms.of(kinds.pop(), order, holds_key(facts, shape.spread))
+    shape, parameters = wiring.planner.shape(statement, params)
+    if shape.spread is None:
+        return Undecomposable("its tables are not split in the same way")
+    spread = shape.spread
+
+    @cache
+    def test() -> Callable[[Sequence[Any]], bool]:
+        return holds_key(wiring.planner.facts(statement, params)[0], spread)
+
+    terms = Terms.of(kinds.pop(), order, lambda found: bool(found) and test()(found))
     return decompose(resolved(statement), parameters.given or None, terms)
 
 

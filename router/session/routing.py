@@ -159,7 +159,7 @@ class Routing:
             if tokens:
                 self.tell_shards_apart()
                 self.loading.refuse_ambiguous(resolved(execution.statement))
-            found = self.merging.execute(execution, target, tokens=tokens)
+            found = self.merging.execute(execution, target, shape, tokens=tokens)
             if found is not None:
                 return found
         return self.gathering.execute(execution)
