@@ -206,6 +206,10 @@ CATALOGUE: dict[str, Entry] = {
         "too many rows to gather",
         "restrict the tables by their keys or other columns, or raise `gather: {max_rows: ...}`",
     ),
+    "R311": Entry(
+        "a write that failed on one of its shards",
+        "roll back: the session, or the savepoint that the write was made in",
+    ),
     # -- transactions -------------------------------------------------------------------
     "R401": Entry(
         "databases that cannot commit together",

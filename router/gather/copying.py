@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, literal, literal_column, select, type_coerce
+from sqlalchemy import Connection, cast, insert, literal, literal_column, select, type_coerce
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import types as sa_types
 from sqlalchemy.sql import Select
@@ -12,28 +14,38 @@ from sqlalchemy.sql import Select
 from router.gather.labels import LABEL
 from router.gather.plan import Source
 from router.gather.tables import described
+from router.hooks.driver import call_in_lane
 
 BATCH = 1_000
 """Rows that are held at a time."""
 
 
-def copy_rows(
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """Rows that a shard has begun to send."""
+
+    drain: Callable[[Connection], int]
+    """Copies them to the temporary table of a connection, and returns how many there were."""
+    close: Callable[[], object]
+
+
+def open_rows(
     origin: Connection, target: Connection, source: Source, place: str, limit: int
-) -> int:
-    """Copy the rows of `source` in `origin`, `limit` of them at most, and return how many.
+) -> Opened:
+    """Let `origin` begin to send the rows of `source`, `limit` of them at most.
 
     `place` is the name of the shard, for the column that says it.
     """
     query = rows_to_copy(source, place, limit)
     if origin.dialect.name != target.dialect.name:
-        return _copy_values(origin, target, source, query)
+        return _values(origin, target, source, query)
     if _speaks_copy(origin) and _speaks_copy(target):
         rendered = _rendered(origin, query)
         if rendered is not None:
-            return _copy_binary(origin, target, source, rendered)
+            return _binary(origin, source, rendered)
     kind = origin.dialect.name
     raw = query.with_only_columns(*(_raw(one, kind) for one in query.selected_columns))
-    return _copy_raw(origin, target, source, raw)
+    return _as_sent(origin, source, raw)
 
 
 def rows_to_copy(source: Source, place: str, limit: int) -> Select[Any]:
@@ -48,6 +60,9 @@ def rows_to_copy(source: Source, place: str, limit: int) -> Select[Any]:
 def _raw(column: Any, dialect: str) -> Any:
     """Return the column as the driver gives it."""
     kind = column.type
+    if dialect == "postgresql":
+        # The text form is exact for every type, and every type reads its own.
+        return cast(column, sa_types.Text()).label(column.name)
     if dialect == "mysql" and isinstance(kind, sa_types.Float):
         # A FLOAT is shown with six digits only; as a DOUBLE it is shown exactly.
         return (type_coerce(column, sa_types.NullType()) + literal_column("0e0")).label(column.name)
@@ -70,37 +85,46 @@ def _rendered(connection: Connection, query: Select[Any]) -> str | None:
         return None
 
 
-def _copy_binary(origin: Connection, target: Connection, source: Source, query: str) -> int:
-    quote = target.dialect.identifier_preparer.quote
-    columns = ", ".join(quote(name) for name in source.columns) or "nothing"
-    into = f"COPY {quote(source.table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
+def _binary(origin: Connection, source: Source, query: str) -> Opened:
     reader: Any = origin.connection.cursor()
-    writer: Any = target.connection.cursor()
-    try:
-        # With parameters, even none, the doubled percent signs of the compiler are single.
-        with (
-            reader.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", ()) as rows,
-            writer.copy(into.replace("%", "%%"), ()) as sink,
-        ):
-            for data in rows:
-                sink.write(data)
-        return int(writer.rowcount)
-    finally:
+    # With parameters, even none, the doubled percent signs of the compiler are single.
+    copy = reader.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", ())
+    rows = call_in_lane(origin, "COPY", copy.__enter__)
+
+    def drain(target: Connection) -> int:
+        quote = target.dialect.identifier_preparer.quote
+        columns = ", ".join(quote(name) for name in source.columns) or "nothing"
+        into = f"COPY {quote(source.table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
+        writer: Any = target.connection.cursor()
+        try:
+            with writer.copy(into.replace("%", "%%"), ()) as sink:
+                for data in rows:
+                    sink.write(data)
+            return int(writer.rowcount)
+        finally:
+            writer.close()
+
+    def close() -> None:
+        copy.__exit__(None, None, None)
         reader.close()
-        writer.close()
+
+    return Opened(drain, close)
 
 
 # -- any two databases of one kind -------------------------------------------------------------
 
 
-def _copy_raw(origin: Connection, target: Connection, source: Source, query: Select[Any]) -> int:
-    copied = 0
-    with origin.execute(query, execution_options={"stream_results": True}) as result:
-        sql = _insert_sql(target, source)
+def _as_sent(origin: Connection, source: Source, query: Select[Any]) -> Opened:
+    result = origin.execute(query, execution_options={"stream_results": True})
+
+    def drain(target: Connection) -> int:
+        sql, copied = _insert_sql(target, source), 0
         for rows in result.partitions(BATCH):
             target.exec_driver_sql(sql, [tuple(row) for row in rows])
             copied += len(rows)
-    return copied
+        return copied
+
+    return Opened(drain, result.close)
 
 
 def _insert_sql(target: Connection, source: Source) -> str:
@@ -115,12 +139,16 @@ def _insert_sql(target: Connection, source: Source) -> str:
 # -- databases of different kinds --------------------------------------------------------------
 
 
-def _copy_values(origin: Connection, target: Connection, source: Source, query: Select[Any]) -> int:
+def _values(origin: Connection, target: Connection, source: Source, query: Select[Any]) -> Opened:
     stand_in = described(source, target.dialect, alike=False)
-    copied = 0
-    with origin.execute(query, execution_options={"stream_results": True}) as result:
+    names = [one.name for one in stand_in.columns]
+    result = origin.execute(query, execution_options={"stream_results": True})
+
+    def drain(target: Connection) -> int:
+        copied = 0
         for rows in result.partitions(BATCH):
-            names = [one.name for one in stand_in.columns]
             target.execute(insert(stand_in), [dict(zip(names, row, strict=True)) for row in rows])
             copied += len(rows)
-    return copied
+        return copied
+
+    return Opened(drain, result.close)

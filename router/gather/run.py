@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 
 from router.errors import CrossShardError
-from router.gather.copying import copy_rows
+from router.execute.parallel import run_all
+from router.gather.copying import Opened, open_rows
 from router.gather.functions import check_functions
 from router.gather.plan import GatherPlan, Source
 from router.gather.tables import check_reopenable, create, drop, finish
+from router.route.target import Destination
 
 Connect = Callable[[str], Connection]
 """Returns the session's connection to a database, which sees its uncommitted changes."""
@@ -54,17 +57,31 @@ def gathered(plan: GatherPlan, engine: Engine, connect: Connect) -> Iterator[Con
 
 def _fill(plan: GatherPlan, connection: Connection, connect: Connect) -> None:
     counts: Counter[str] = Counter()
+    run_all([partial(connect, name) for name in plan.databases])
     for source in plan.copied:
         kinds = {connect(at.database).dialect.name for at in source.places}
         create(connection, source, plan.host, alike=kinds <= {connection.dialect.name})
-        for at in source.places:
-            left = plan.max_rows - counts.total()
-            counts[source.table.fullname] += copy_rows(
-                connect(at.database), connection, source, at.name, left + 1
-            )
+        _copy(plan, source, connection, connect, counts)
+        finish(connection, source, counts[source.table.fullname], _joined(plan, source))
+
+
+def _copy(
+    plan: GatherPlan, source: Source, connection: Connection, connect: Connect, counts: Counter[str]
+) -> None:
+    """Copy a table: every shard begins to send, then one after another is written."""
+    left = plan.max_rows - counts.total()
+    with ExitStack() as stack:
+
+        def begin(at: Destination) -> Opened:
+            opened = open_rows(connect(at.database), connection, source, at.name, left + 1)
+            stack.callback(opened.close)
+            return opened
+
+        sent = run_all([partial(begin, at) for at in source.places], source.places)
+        for opened in sent:
+            counts[source.table.fullname] += opened.drain(connection)
             if counts.total() > plan.max_rows:
                 raise _too_many(plan, counts)
-        finish(connection, source, counts[source.table.fullname], _joined(plan, source))
 
 
 def _joined(plan: GatherPlan, source: Source) -> set[str]:

@@ -84,6 +84,15 @@ def connect(engine: Engine) -> Connection:
     return found
 
 
+def call_in_lane(connection: Connection, key: str, call: Callable[[], Any]) -> Any:
+    """Make a call of the driver itself; in a lane, others go on if that has to wait."""
+    lane, link = current_lane(), _links.get(connection.dialect)
+    if lane is None or link is None:
+        return call()
+    raw = connection.connection.dbapi_connection
+    return lane.wait(call, link, key, connection=raw)
+
+
 def _has_idle(pool: Any) -> bool:
     idle = getattr(pool, "checkedin", None)
     return idle is not None and not pool._pre_ping and idle() > 0

@@ -1,6 +1,7 @@
 """Results that are made of other results.
 
-Leans on `Result._fetchiter_impl`, `_metadata`, `_unique_filter_state`, `_yield_per`,
+Leans on `CursorResult.context`, `Result._fetchiter_impl`, `_metadata`,
+`_unique_filter_state`, `_yield_per`,
 `_source_supports_scalars`, `_attributes` and `_soft_close`; on `IteratorResult.raw`; on
 `CursorResultMetaData._make_new_metadata` with its `_keymap` and `_keys`; on
 `SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters` (before 2.1
@@ -25,20 +26,19 @@ from router.hooks.statements import cache_key, new_cache
 Rows = Iterator[tuple[Any, ...]]
 
 
-def rows_of(result: Result[Any], kept: list[Any]) -> Rows:
+def rows_of(result: Result[Any]) -> Rows:
     """Return the rows of `result` as tuples of finished values, uniqueness left to others.
 
-    Objects are told apart by their id, which is free for others once they are gone: what is
-    added to `kept` must live as long as the rows of any result are compared.
+    Without ``yield_per`` all objects are loaded here.  ``unique()`` tells objects apart by their
+    id, which is free for others once they are gone: those of one shard must not be gone when
+    those of the next one are loaded.
     """
     result._unique_filter_state = None
     if not isinstance(result, IteratorResult) or result._metadata._effective_processors:
         return (tuple(row) for row in result)
     rows: Iterator[Any] = result._fetchiter_impl()
     if not result._yield_per:
-        # SQLAlchemy has them in a list, too.
-        kept.append(loaded := list(rows))
-        rows = iter(loaded)
+        rows = iter(list(rows))
     if result._source_supports_scalars:
         return ((entity,) for entity in rows)
     return rows
@@ -56,6 +56,16 @@ class _All:
 
     def __init__(self, results: Sequence[Result[Any]]) -> None:
         self.results = results
+
+    @property
+    def context(self) -> Any:
+        """The context of one of the executions, by which streaming ones are known."""
+        first: Any = self.results[0]
+        return getattr(first, "raw", first).context
+
+    def close(self) -> None:
+        """Close the results, and their connections where they have some of their own."""
+        self._soft_close(hard=True)
 
     def _soft_close(self, hard: bool = False, **_: Any) -> None:
         close_all(self.results, hard)

@@ -109,6 +109,8 @@ class RoutedTransaction(SessionTransaction):
 
     def _refuse_torn(self) -> None:
         if self.torn is not None:
+            if isinstance(self.torn, CrossShardError) and self.torn.id == "R311":
+                raise self.torn
             what = "a write to a reference table reached only some of its copies"
             raise CrossShardError("R307", what, fix="roll the transaction back") from self.torn
 

@@ -33,12 +33,14 @@ def merge(results: Sequence[Result[Any]], decomposition: Decomposition) -> Resul
 def _rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Iterator[Row]:
     # A generator, so that nothing is read before the first row is asked for.
     width = decomposition.width
-    kept: list[Any] = []
     try:
-        for row in _page(_all_rows(results, decomposition, kept), decomposition):
+        for row in _page(_all_rows(results, decomposition), decomposition):
             yield row[:width]
-    finally:
+    except Exception:
         close_all(results)
+        raise
+    # Not when the generator is only dropped: below asyncio, closing has to be awaited.
+    close_all(results)
 
 
 def _page(rows: Iterator[Row], decomposition: Decomposition) -> Iterator[Row]:
@@ -46,10 +48,8 @@ def _page(rows: Iterator[Row], decomposition: Decomposition) -> Iterator[Row]:
     return islice(rows, page.offset, page.ends) if page else rows
 
 
-def _all_rows(
-    results: Sequence[Result[Any]], decomposition: Decomposition, kept: list[Any]
-) -> Iterator[Row]:
-    shards = [rows_of(result, kept) for result in results]
+def _all_rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Iterator[Row]:
+    shards = [rows_of(result) for result in results]
     if decomposition.groups is not None:
         rows = grouped(chain.from_iterable(shards), decomposition.groups)
         return iter(sorted(rows, key=row_key(decomposition.order))) if decomposition.order else rows

@@ -27,7 +27,16 @@ from router.route.rows import KeyReader, expressions_of, parameter_rows, rows_of
 from router.route.shape import Shape
 from router.route.shaping import shape_of, unfollowed
 from router.route.target import Destination, Reach, Refusal, Target, refused
-from router.route.writes import binding_target, common_target, table_target, unrepeatable
+from router.route.writes import (
+    CLOCKS,
+    REPEATED,
+    binding_target,
+    common_target,
+    differing,
+    irregular,
+    table_target,
+    unrepeatable,
+)
 
 Query = Callable[[Any, Any, Circumstances], tuple[Target, Shape]]
 
@@ -80,6 +89,11 @@ class Inserts:
     ) -> Target:
         extras = [*expressions_of(rows), *appendages(statement)]
         conflict = on_conflict(statement)
+        if own.split is not None:
+            reason = irregular(statement) or self._differs(statement, binding.table)
+            if reason is not None:
+                what = f"rows of {binding.table.fullname} for several shards, with {reason}"
+                return refused("R305", what)
         if conflict is None and not extras:
             return own
         if conflict is not None and isinstance(binding, ShardedTable):
@@ -91,8 +105,16 @@ class Inserts:
             return Target(Reach.REFUSED, refusal=shape.refusal)
         if not shape.tables:
             return own
+        if own.split is not None:
+            return _beside_copies(own, shape)
         near = replace(around, hint=None, preferred=[one.database for one in own.destinations])
         return common_target([own, aim(shape, parameters, self._binds.shard_map, near)])
+
+    def _differs(self, statement: Insert, table: Table) -> str | None:
+        """Return what in an INSERT of rows for several shards would differ from one database."""
+        found = self._reading.facts(statement, []).trace
+        known = REPEATED if found.scopes else REPEATED | CLOCKS
+        return differing(found, statement, known) or next(_sequences(table), None)
 
     def _extras_shape(
         self, statement: Insert, binding: Binding, extras: Iterable[Any], params: Any
@@ -134,6 +156,21 @@ class Inserts:
         near = replace(around, preferred=[binding.keyspace.database])
         target, shape = self._query(select, params, near)
         return common_target([own, target]), shape
+
+
+def _beside_copies(own: Target, shape: Shape) -> Target:
+    """Return `own` if every shard can read what the values need from its own copies."""
+    copies = shape.common_copies()
+    here = copies is not None and all(one.database in copies for one in own.destinations)
+    if shape.constraints or shape.unsharded or not here:
+        return refused("R305", f"values for rows of several shards are read from {shape.names}")
+    return own
+
+
+def _sequences(table: Table) -> Iterator[str]:
+    for column in table.columns:
+        if column.default is not None and column.default.is_sequence:
+            yield f"a sequence of each shard for {column.name}"
 
 
 def _agreeing(target: Target, hint: Destination | None, binding: Binding) -> Target:

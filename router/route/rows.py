@@ -12,6 +12,7 @@ from sqlalchemy.sql.elements import BindParameter, ClauseElement, Null
 from router.errors import RoutingError
 from router.hooks.statements import attribute_names, given_values
 from router.route.binds import ShardedTable
+from router.route.circumstances import Locate
 from router.route.keys import wrong_key
 from router.route.parameters import plain_value
 from router.route.predicates import Null as NullKey
@@ -79,6 +80,10 @@ class KeyReader:
     def normalise(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return `values` as a key; raise `RoutingError` for a wrong type."""
         return tuple([self._normalise(position, value) for position, value in enumerate(values)])
+
+    def names(self, at: int) -> tuple[str, ...]:
+        """Return the names under which rows may give the key's column at a position."""
+        return self._names[at]
 
     def names_key(self, names: Iterable[Any]) -> bool:
         """Return whether any of `names` (columns, or names of columns) is part of the key."""
@@ -169,3 +174,39 @@ def shard_of_row(key: tuple[Any, ...], binding: ShardedTable, locate: Any) -> st
         what = f"{binding.table.fullname}: no shard of {keyspace.name} takes the key {key!r}"
         raise RoutingError("R207", what, where=where) from error
     return shard
+
+
+def homes_of_rows(
+    binding: ShardedTable, rows: Sequence[Mapping[Any, Any]], mapper: Any, locate: Locate
+) -> list[str]:
+    """Return the shard of each row, asking once for keys that are there several times."""
+    reader = KeyReader(binding, mapper)
+    plain = _plain_name(reader, rows)
+    known: dict[Any, str] = {}
+    homes = []
+    for row in rows:
+        given = row[plain] if plain is not None else None
+        # Of these types equal values are equal keys: True is 1, and 1.0, too.
+        lasting = given.__class__ in (int, str)
+        home = known.get((given.__class__, given)) if lasting else None
+        if home is None:
+            home = shard_of_row(reader.key(row), binding, locate)
+            if lasting:
+                known[given.__class__, given] = home
+        homes.append(home)
+    return homes
+
+
+def _plain_name(reader: KeyReader, rows: Sequence[Mapping[Any, Any]]) -> str | None:
+    """Return the one name under which every row gives the key, if there is such a name."""
+    if len(reader.columns) != 1:
+        return None
+    names = reader.names(0)
+    shapes = {tuple(row) for row in rows}
+    clear = all(
+        names[0] in shape
+        and all(name.__class__ is str for name in shape)
+        and not any(name in shape for name in names[1:])
+        for shape in shapes
+    )
+    return names[0] if clear else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -27,6 +28,8 @@ class Tier(Enum):
     MERGED = "a statement for every shard, and a merge"
     GATHERED = "tables copied to one database, and the statement there"
     COPIES = "every copy of a reference table"
+    SPLIT = "rows of a write, each where its key says"
+    FANNED = "a write that every shard applies to its own rows"
     REFUSED = "refused"
 
 
@@ -81,6 +84,13 @@ class Narrowing:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Which rows of a write belong where: database name to their positions, in order."""
+
+    parts: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One, some or all shards, every copy of a reference table, or a refusal; with reasons."""
 
@@ -91,6 +101,7 @@ class Target:
     narrowing: Narrowing | None = None
     exact: Tier | None = None
     """The tier of a statement that concatenation alone would not answer exactly."""
+    split: Split | None = None
 
     @property
     def tier(self) -> Tier:

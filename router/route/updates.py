@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Column, Join, Table, Update
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
@@ -19,8 +21,17 @@ from router.route.reading import Reading
 from router.route.rows import KeyReader, expressions_of
 from router.route.shape import Shape
 from router.route.shaping import shape_of
-from router.route.target import Refusal, Target, refused
-from router.route.writes import common_target, row_target, table_target, unrepeatable
+from router.route.target import Reach, Refusal, Target, Tier, refused
+from router.route.writes import (
+    CLOCKS,
+    REPEATED,
+    common_target,
+    irregular,
+    row_target,
+    split_target,
+    table_target,
+    unrepeatable,
+)
 
 
 class Updates:
@@ -40,7 +51,8 @@ class Updates:
             statement, names, lambda binds: self._shape(statement, binds, names)
         )
         shard_map = self._binds.shard_map
-        return common_target([aim(shape, read(row), shard_map, around) for row in rows]), shape
+        targets = [_fanned(aim(shape, read(row), shard_map, around)) for row in rows]
+        return targets[0] if len(targets) == 1 else _split(targets), shape
 
     def _shape(self, statement: Any, binds: Sequence[Any], names: Sequence[str]) -> Shape:
         table = plain_table(statement.table)
@@ -54,15 +66,21 @@ class Updates:
         if refusal is not None:
             return Shape(refusal=refusal)
         facts = self._reading.facts(statement, binds, fresh or None)
+        binding = self._binds.of_table(table)
+        if isinstance(binding, ShardedTable) and not facts.trace.scopes:
+            # Their values are the same for all shards, or of each row's own.
+            facts.trace.functions -= _repeatable(statement)
         compiled = facts.trace.statement if facts.trace.statement is not None else statement
         facts.read_dml(compiled, [*expressions_of(values), *appendages(statement)])
         shape = shape_of(facts, self._binds)
         if shape.refusal is not None:
             return shape
-        if isinstance(self._binds.of_table(table), ReferenceTable):
+        if isinstance(binding, ReferenceTable):
             return self._on_copies(shape, table, facts, statement, changed)
-        what = f"a write to {table.fullname} is supported on one shard at a time"
-        return shape.alone_for(Refusal("R305", what))
+        reason = _needs_one_place(shape, binding, statement, changed)
+        if reason is not None:
+            return shape.alone_for(Refusal("R305", reason))
+        return replace(shape, narrow=None, spread=None)
 
     def _changes_key(self, statement: Any, table: Table, changed: list[Any]) -> Refusal | None:
         tables = {table, *(plain_table(one.table) for one in changed if hasattr(one, "table"))}
@@ -110,6 +128,57 @@ class Updates:
             else:
                 targets.append(table_target(binding, around))
         return common_target(targets)
+
+
+def _fanned(target: Target) -> Target:
+    """Return the target of a write that each of several shards applies to its own rows."""
+    if target.refusal is not None or target.reach not in (Reach.SOME, Reach.ALL):
+        return target
+    reasons = (target.reasons[0], "every shard decides about its own rows")
+    return replace(target, reasons=reasons, exact=Tier.FANNED, narrowing=None)
+
+
+def _split(targets: Sequence[Target]) -> Target:
+    """Return where the sets of parameters go that have these targets."""
+    first = targets[0]
+    if any(one.refusal is not None or one.reach is Reach.COPIES for one in targets):
+        return common_target(targets)
+    parts: dict[str, list[int]] = {}
+    for at, target in enumerate(targets):
+        for one in target.destinations:
+            parts.setdefault(one.database, []).append(at)
+    if all(len(part) == len(targets) for part in parts.values()):
+        return first
+    places = {one.database: one for target in targets for one in target.destinations}
+    every = any(target.reach is Reach.ALL for target in targets)
+    destinations = [places[name] for name in sorted(places)]
+    return split_target(destinations, parts, first.reasons, every=every)
+
+
+def _repeatable(statement: Any) -> frozenset[str]:
+    """Return the functions in a write that may run on several shards."""
+    parts: Iterator[Any] = visitors.iterate(statement)
+    calls = (part for part in parts if isinstance(part, FunctionElement) and len(part.clauses))
+    seeded = {str(getattr(call, "name", "")).lower() for call in calls}
+    return CLOCKS | (REPEATED - seeded)
+
+
+def _needs_one_place(
+    shape: Shape, binding: Any, statement: Any, changed: Sequence[Any]
+) -> str | None:
+    """Return why several shards could not each apply a write to their own rows, or None."""
+    table = binding.table
+    if not isinstance(binding, ShardedTable) or shape.anchor is None:
+        reason = shape.alone.what if shape.alone is not None else "it reads other shards"
+        return f"a write to {table.fullname} that no shard can decide by itself: {reason}"
+    option = irregular(statement)
+    if option is not None:
+        return f"a write to {table.fullname} with {option}"
+    others = [one for one in changed if hasattr(one, "table")]
+    others = [one for one in others if plain_table(one.table) is not table]
+    if others:
+        return f"a write to {table.fullname} and {plain_table(others[0].table).fullname} at once"
+    return None
 
 
 def _is_bulk(statement: Any) -> bool:

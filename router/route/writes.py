@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from router.hooks.trace import Trace
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.circumstances import Circumstances, outside_partition
-from router.route.rows import KeyReader, shard_of_row
-from router.route.target import Destination, Reach, Target, refused
+from router.route.rows import homes_of_rows
+from router.route.several import destinations_of
+from router.route.target import Destination, Reach, Split, Target, Tier, refused
 from router.route.texts import is_plain_value
 from router.route.transparency import AGGREGATES, ROW_FUNCTIONS
+
+CLOCKS = frozenset(
+    "current_date current_time current_timestamp curdate curtime localtime localtimestamp now "
+    "statement_timestamp transaction_timestamp utc_date utc_time utc_timestamp".split()
+)
+"""Functions that have one value in a statement; several databases are given it."""
+
+REPEATED = frozenset(
+    "clock_timestamp gen_random_uuid rand random randomblob uuid uuid_generate_v4".split()
+)
+"""Functions that have a value of its own for every row, wherever that is."""
 
 
 def table_target(binding: UnshardedTable | ReferenceTable, around: Circumstances) -> Target:
@@ -29,19 +41,32 @@ def table_target(binding: UnshardedTable | ReferenceTable, around: Circumstances
 def row_target(
     binding: ShardedTable, rows: Sequence[Any], mapper: Any, around: Circumstances
 ) -> Target:
-    """Return the one shard that all `rows` belong to, or a refusal."""
-    reader = KeyReader(binding, mapper)
+    """Return the shards that `rows` belong to, and which of them belong to each."""
     keyspace = binding.keyspace
     if around.pinned and keyspace.name not in around.pinned:
         raise outside_partition(f"this would reach keyspace {keyspace.name}", around.pinned)
-    shards = {shard_of_row(reader.key(row), binding, around.locate) for row in rows}
-    around.check(keyspace, frozenset(shards))
-    if len(shards) > 1:
-        names = ", ".join(sorted(keyspace.shard_id(shard) for shard in shards))
-        return refused("R305", f"the rows of {binding.table.fullname} belong to {names}")
-    shard = shards.pop()
-    destination = Destination(keyspace.shards[shard], keyspace.shard_id(shard))
-    return Target(Reach.ONE, (destination,), (f"the rows' {' and '.join(binding.key)}",))
+    homes = homes_of_rows(binding, rows, mapper, around.locate)
+    shards = around.check(keyspace, frozenset(homes))
+    reasons = (f"the rows' {' and '.join(binding.key)}",)
+    destinations = destinations_of(keyspace, shards)
+    if len(shards) == 1:
+        return Target(Reach.ONE, destinations, reasons)
+    parts: dict[str, list[int]] = {keyspace.shards[shard]: [] for shard in shards}
+    for at, shard in enumerate(homes):
+        parts[keyspace.shards[shard]].append(at)
+    return split_target(destinations, parts, reasons, every=len(shards) == len(keyspace.shards))
+
+
+def split_target(
+    destinations: Sequence[Destination],
+    parts: Mapping[str, Sequence[int]],
+    reasons: tuple[str, ...],
+    *,
+    every: bool,
+) -> Target:
+    """Return the target of rows of which each goes to its own place."""
+    reach = Reach.ALL if every else Reach.SOME
+    return Target(reach, tuple(destinations), reasons, exact=Tier.SPLIT, split=Split(parts))
 
 
 def binding_target(
@@ -54,12 +79,12 @@ def binding_target(
 
 
 def common_target(targets: Sequence[Target]) -> Target:
-    """Return the target that all parts of a write share, or a refusal."""
+    """Return the target that all parts of every row share, or a refusal."""
     first = targets[0]
     for target in targets:
         if target.reach is Reach.REFUSED:
             return target
-        if _databases(target) != _databases(first):
+        if _databases(target) != _databases(first) or target.split != first.split:
             places = ", ".join(str(one) for t in (first, target) for one in t.destinations)
             return refused("R305", f"parts of the write belong to different places: {places}")
     return first
@@ -71,7 +96,12 @@ def _databases(target: Target) -> set[str]:
 
 def unrepeatable(trace: Trace, statement: Any) -> str | None:
     """Return what in a write could come out differently on each copy of a table, or None."""
-    unknown = trace.functions - ROW_FUNCTIONS - AGGREGATES
+    return differing(trace, statement, AGGREGATES)
+
+
+def differing(trace: Trace, statement: Any, known: frozenset[str]) -> str | None:
+    """Return what in a write, besides `known` functions, may differ from database to database."""
+    unknown = trace.functions - ROW_FUNCTIONS - known
     if unknown:
         return f"the function {min(unknown)}()"
     texts = [text for text in trace.texts if not is_plain_value(text)]
@@ -80,4 +110,15 @@ def unrepeatable(trace: Trace, statement: Any) -> str | None:
     extended = getattr(statement, "_post_criteria_clause", None) is not None
     if extended or any(value for value in statement.dialect_kwargs.values()):
         return "an option of one dialect"
+    return None
+
+
+def irregular(statement: Any) -> str | None:
+    """Return the clause of `statement` that picks or replaces rows in a way of one dialect."""
+    prefixes = [str(text) for text, *_ in getattr(statement, "_prefixes", ())]
+    if prefixes:
+        return f"the prefix {prefixes[0][:60]!r}"
+    extended = getattr(statement, "_post_criteria_clause", None) is not None
+    if extended or any(value for value in statement.dialect_kwargs.values()):
+        return "an option of one dialect, such as LIMIT"
     return None

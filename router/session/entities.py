@@ -46,8 +46,8 @@ def parts_of(statement: Any, needs_token: Callable[[type], bool]) -> list[Part]:
 
 def has_entities(statement: Any, which: Callable[[Any], bool] = bool) -> bool:
     """Return whether an ORM statement gives objects of a mapper for which `which` holds."""
-    if not isinstance(statement, Select):
-        return isinstance(statement, FromStatement)
+    if not isinstance(statement, (Select, FromStatement)):
+        return False
     return any(
         one["entity"] is not None
         and one["expr"] is one["entity"]

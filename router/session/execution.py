@@ -25,9 +25,9 @@ class Execution:
     arguments: Mapping[str, Any]
     extra: Mapping[str, Any]
 
-    def of(self, statement: Any) -> Execution:
-        """Return the same execution of another statement."""
-        return replace(self, statement=statement)
+    def of(self, statement: Any, *params: Any) -> Execution:
+        """Return the same execution of another statement, perhaps with other parameters."""
+        return replace(self, statement=statement, params=params[0] if params else self.params)
 
     def unrouted(self) -> Any:
         """Execute as given."""

@@ -29,6 +29,7 @@ from router.session.loading import Loading
 from router.session.merging import Merging
 from router.session.partition import Pins
 from router.session.places import Places
+from router.session.splitting import Splitting
 from router.session.writes import Writes
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Routing:
         self.loading = Loading(self)
         self.gathering = Gathering(self)
         self.merging = Merging(self)
+        self.splitting = Splitting(self)
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -133,6 +135,8 @@ class Routing:
         tokens = is_orm(statement) and (shape.tokens or isinstance(statement, _UNSEEN))
         if tokens:
             self.tell_shards_apart()
+        if target.tier is Tier.SPLIT or target.tier is Tier.FANNED:
+            return self.splitting.execute(execution, target)
         if len(target.destinations) == 1:
             destination = target.destinations[0]
             self._last[:] = (destination.database,)

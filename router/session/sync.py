@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from router.session.flushing import Flushing
     from router.session.routing import Routing
     from router.session.wiring import Wired
-    from router.session.writes import Writes
+    from router.session.writes import Parts, Writes
 
 _NOTHING: Mapping[str, Any] = util.EMPTY_DICT
 
@@ -251,34 +251,43 @@ class RoutingSession(Session):
     def bulk_insert_mappings(
         self, mapper: Any, mappings: Iterable[Any], *a: Any, **kw: Any
     ) -> None:
-        """Insert rows that all belong to one database; see `Session.bulk_insert_mappings`."""
+        """Insert rows, each where it belongs; see `Session.bulk_insert_mappings`."""
         rows = list(mappings)
-        insert = partial(super().bulk_insert_mappings, mapper, rows, *a, **kw)
-        self._bulk(insert, rows, lambda writes: writes.home_of_inserts(inspect(mapper), rows))
+        insert = partial(super().bulk_insert_mappings, mapper)
+        self._bulk(
+            insert, rows, lambda writes: writes.homes_of_inserts(inspect(mapper), rows), *a, **kw
+        )
 
     def bulk_update_mappings(self, mapper: Any, mappings: Iterable[Any]) -> None:
-        """Update rows that all belong to one database; see `Session.bulk_update_mappings`."""
+        """Update rows by primary key, each where it is; see `Session.bulk_update_mappings`."""
         rows = list(mappings)
-        update = partial(super().bulk_update_mappings, mapper, rows)
-        self._bulk(update, rows, lambda writes: writes.home_of_updates(inspect(mapper), rows))
+        update = partial(super().bulk_update_mappings, mapper)
+        self._bulk(update, rows, lambda writes: writes.homes_of_updates(inspect(mapper), rows))
 
     def bulk_save_objects(self, objects: Iterable[Any], *a: Any, **kw: Any) -> None:
-        """Save objects that all belong to one database; see `Session.bulk_save_objects`."""
+        """Save objects, each where it belongs; see `Session.bulk_save_objects`."""
         given = list(objects)
-        save = partial(super().bulk_save_objects, given, *a, **kw)
-        self._bulk(save, given, lambda writes: writes.home_of_objects(given))
+        save = super().bulk_save_objects
+        self._bulk(save, given, lambda writes: writes.homes_of_objects(given), *a, **kw)
 
     def _bulk(
-        self, run: Callable[[], None], given: list[Any], home: Callable[[Writes], str]
+        self,
+        run: Callable[..., None],
+        given: list[Any],
+        parts: Callable[[Writes], Parts],
+        *args: Any,
+        **kw: Any,
     ) -> None:
         if self._routing is None or not given:
-            run()
+            run(given, *args, **kw)
             return
         writes = self._routing.writes
-        database = home(writes)
-        writes.note(database)
-        with writes.aiming(database):
-            run()
+        found = parts(writes)
+        for database in found:
+            writes.note(database)
+        for database, some in found.items():
+            with writes.aiming(database):
+                run(some, *args, **kw)
 
     # -- seams of SQLAlchemy's session ------------------------------------------------------
 

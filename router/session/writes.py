@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, inspect
@@ -11,10 +12,16 @@ from sqlalchemy.orm import Mapper
 
 from router.errors import CrossShardError
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
-from router.route.rows import KeyReader, shard_of_row
+from router.route.rows import homes_of_rows
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
+
+Row = Mapping[str, Any]
+Parts = dict[str, list[Any]]
+"""What belongs to each database, by its name."""
+
+_aims: ContextVar[tuple[Any, Engine] | None] = ContextVar("_aims", default=None)
 
 
 class Writes:
@@ -23,7 +30,12 @@ class Writes:
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
         self._wiring = routing.wiring
-        self.aimed: Engine | None = None
+
+    @property
+    def aimed(self) -> Engine | None:
+        """What a mapper alone means now, and in this lane."""
+        aim = _aims.get()
+        return aim[1] if aim is not None and aim[0] is self else None
 
     # -- transactions ----------------------------------------------------------------------
 
@@ -56,6 +68,15 @@ class Writes:
 
     def tear(self, error: BaseException) -> None:
         """Forbid the innermost transaction to commit: only some copies were written."""
+        self._tear(error)
+
+    def tear_shards(self, error: BaseException) -> None:
+        """Forbid the innermost transaction to commit: only some shards were written."""
+        torn = CrossShardError("R311", "a write failed on one of its shards")
+        torn.__cause__ = error
+        self._tear(torn)
+
+    def _tear(self, error: BaseException) -> None:
         session = self._routing.session
         transaction: Any = session.get_nested_transaction() or session._routed_transaction()
         transaction.torn = error
@@ -69,41 +90,45 @@ class Writes:
     @contextmanager
     def aiming(self, database: str) -> Iterator[None]:
         """Let a mapper alone mean `database`, which is all that bulk operations ask with."""
-        before, self.aimed = self.aimed, self._wiring.engines[database]
+        # By lane: others aim elsewhere meanwhile.
+        before = _aims.set((self, self._wiring.engines[database]))
         try:
             yield
         finally:
-            self.aimed = before
+            _aims.reset(before)
 
-    def home_of_inserts(self, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> str:
-        """Return the one database that all new `rows` belong to."""
+    def homes_of_inserts(self, mapper: Mapper[Any], rows: Sequence[Row]) -> Parts:
+        """Return the new `rows` of each database."""
         binding = self._bulk_binding(mapper)
         if isinstance(binding, UnshardedTable):
-            return binding.keyspace.database
-        reader = KeyReader(binding, mapper)
-        keys = [reader.key(row) for row in rows]
-        return self._one(binding, {shard_of_row(key, binding, self._routing.claim) for key in keys})
+            return {binding.keyspace.database: list(rows)}
+        shards = homes_of_rows(binding, rows, mapper, self._routing.claim)
+        return self._parts(rows, [self._database(binding, shard) for shard in shards])
 
-    def home_of_updates(self, mapper: Mapper[Any], rows: Iterable[Mapping[str, Any]]) -> str:
-        """Return the one database where all `rows` are, which are named by primary key."""
+    def homes_of_updates(self, mapper: Mapper[Any], rows: Sequence[Row]) -> Parts:
+        """Return the `rows` of each database, which are named by primary key."""
         binding = self._bulk_binding(mapper)
         if isinstance(binding, UnshardedTable):
-            return binding.keyspace.database
+            return {binding.keyspace.database: list(rows)}
         if not binding.identified:
             what = f"rows of {binding.table.fullname} name no shard by their primary key"
-            raise CrossShardError("R305", what)
-        reader = KeyReader(binding, mapper)
-        keys = [reader.key(row) for row in rows]
-        return self._one(
-            binding, {shard_of_row(key, binding, self._routing.locate) for key in keys}
-        )
+            fix = "change the objects in the session and flush"
+            raise CrossShardError("R305", what, fix=fix)
+        shards = homes_of_rows(binding, rows, mapper, self._routing.locate)
+        return self._parts(rows, [self._database(binding, shard) for shard in shards])
 
-    def home_of_objects(self, objects: Iterable[Any]) -> str:
-        """Return the one database that all `objects` belong to."""
-        homes = {self._home_of_object(inspect(one)) for one in objects}
-        if len(homes) > 1:
-            raise CrossShardError("R305", f"the objects belong to {', '.join(sorted(homes))}")
-        return homes.pop()
+    def homes_of_objects(self, objects: Sequence[Any]) -> Parts:
+        """Return the objects that belong to each database."""
+        return self._parts(objects, [self._home_of_object(inspect(one)) for one in objects])
+
+    def _parts(self, given: Sequence[Any], homes: Sequence[str]) -> Parts:
+        """Return what belongs to each database, in the order in which all writes visit them."""
+        parts: Parts = {}
+        for database in sorted(set(homes), key=self._wiring.ranks.__getitem__):
+            parts[database] = []
+        for one, home in zip(given, homes, strict=True):
+            parts[home].append(one)
+        return parts
 
     def _home_of_object(self, state: Any) -> str:
         binding = self._bulk_binding(state.mapper)
@@ -111,7 +136,7 @@ class Writes:
             return binding.keyspace.database
         placement = self._wiring.states.placement(state.mapper)
         locate = self._routing.claim if state.key is None else self._routing.locate
-        return self._one(binding, {self._wiring.states.shard(state, placement, locate)})
+        return self._database(binding, self._wiring.states.shard(state, placement, locate))
 
     def _bulk_binding(self, mapper: Mapper[Any]) -> UnshardedTable | ShardedTable:
         binding: Binding = self._wiring.states.placement(mapper).binding
@@ -122,13 +147,9 @@ class Writes:
             self._routing.pins.refuse(binding.table.fullname)
         return binding
 
-    def _one(self, binding: ShardedTable, shards: set[str]) -> str:
-        for shard in shards:
-            self._routing.pins.check(binding.keyspace, shard)
-        if len(shards) > 1:
-            names = ", ".join(sorted(binding.keyspace.shard_id(shard) for shard in shards))
-            raise CrossShardError("R305", f"the rows of {binding.table.fullname} belong to {names}")
-        return binding.keyspace.shards[shards.pop()]
+    def _database(self, binding: ShardedTable, shard: str) -> str:
+        self._routing.pins.check(binding.keyspace, shard)
+        return binding.keyspace.shards[shard]
 
 
 def can_prepare(engine: Engine) -> bool:

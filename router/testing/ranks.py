@@ -47,7 +47,7 @@ def chooses(statement: Any) -> bool:
     for element in visitors.iterate(statement):
         if isinstance(element, Select) and (element._distinct or element._group_by_clauses):
             return True
-        if isinstance(element, CompoundSelect) and "ALL" not in element.keyword.value:
+        if isinstance(element, CompoundSelect) and element.keyword.value != "UNION ALL":
             return True
         if isinstance(element, FunctionElement) and getattr(element, "name", "") in _CHOOSING:
             return True

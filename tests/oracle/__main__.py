@@ -6,8 +6,10 @@ import argparse
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 
 from tests.oracle.report import run
@@ -27,7 +29,8 @@ def main() -> int:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     # A run that is cut short still reports.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     broker = Broker()
     try:
         with ExitStack() as stack:
@@ -41,7 +44,8 @@ def main() -> int:
                 world(given.dialect, given.seed, stack.enter_context(databases))
             )
             numbers = range(given.first, given.first + given.statements)
-            report = run(oracle, given.dialect, given.seed, numbers)
+            wanted = takewhile(lambda _: not stopped.is_set(), numbers)
+            report = run(oracle, given.dialect, given.seed, wanted)
     finally:
         broker.close()
     sys.stdout.write("\n".join(report.lines(given.examples)) + "\n")

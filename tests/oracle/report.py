@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 
 from router.errors import RouterError
 from router.testing import Comparison, Oracle, Outcome
@@ -99,17 +100,10 @@ class Report:
 
 
 def run(oracle: Oracle, dialect: str, seed: str, numbers: Iterable[int]) -> Report:
-    """Compare the statements of `numbers`; an interrupt ends the run, not the report."""
+    """Compare the statements of `numbers`."""
     report = Report(dialect, seed)
-    with suppress(KeyboardInterrupt):
-        _compare(oracle, report, list(numbers))
-    return report
-
-
-def _compare(oracle: Oracle, report: Report, left: list[int]) -> None:
-    dialect, seed = report.dialect, report.seed
-    while left:
-        some, left = left[:TOGETHER], left[TOGETHER:]
+    left = iter(numbers)
+    while some := list(islice(left, TOGETHER)):
         with oracle.together() if some[0] % (2 * TOGETHER) else nullcontext():
             for number in some:
                 case = generate(seed, number, dialect)
@@ -117,6 +111,7 @@ def _compare(oracle: Oracle, report: Report, left: list[int]) -> None:
                 report.add(Found(number, case, compared))
                 if compared.outcome is Outcome.EQUAL:
                     report.tiers[_tier(oracle, case)] += 1
+    return report
 
 
 def _tier(oracle: Oracle, case: Case) -> str:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 def test_public_names() -> None:
     """What `router` exports is a promise; a change here is a decision."""
     assert router.__all__ == [
+        "AsyncRoutingSession",
         "CrossShardError",
         "Router",
         "RouterError",

@@ -214,6 +214,8 @@ def test_equal_values_stand_for_each_other_only_in_groups(theirs: Any, ours: Any
     both = [theirs, ours]
     assert judged(GROUPS.distinct(), theirs, ours, both)
     assert judged(select(func.max(Parent.name)), theirs, ours, both)
+    assert judged(GROUPS.except_all(GROUPS), theirs, ours, both)
+    assert not judged(GROUPS.union_all(GROUPS), theirs, ours, both)
     assert not judged(GROUPS.distinct(), theirs, ours, [theirs])
     assert not judged(GROUPS, theirs, ours, both)
 
