@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import URL, Engine, event
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from router.engines import Engines, configured
@@ -30,7 +31,7 @@ _DRIVERS = {
 
 
 class AsyncEngines(Mapping[str, AsyncEngine]):
-    """The asyncio engines of a map's databases, by name; to be used in one event loop.
+    """The asyncio engines of a map's databases, by name; to be used in one event loop at a time.
 
     Attributes
     ----------
@@ -88,7 +89,22 @@ def _create(url: URL, **options: Any) -> Engine:
     engine = create_async_engine(url, **options).sync_engine
     if engine.dialect.driver in _MYSQL:
         event.listen(engine, "do_connect", _before_connecting)
+    if engine.dialect.name != "sqlite":
+        event.listen(engine, "connect", _remember_loop)
+        event.listen(engine, "checkout", _compare_loop)
     return engine
+
+
+def _remember_loop(connection: object, record: Any) -> None:
+    del connection
+    record.info["loop"] = asyncio.get_running_loop()
+
+
+def _compare_loop(connection: object, record: Any, proxy: object) -> None:
+    """Let the pool connect again where an event loop that has ended left its connections."""
+    del connection, proxy
+    if record.info["loop"] is not asyncio.get_running_loop():
+        raise sa_exc.DisconnectionError("a connection of another event loop")
 
 
 # -- drivers -----------------------------------------------------------------------------------

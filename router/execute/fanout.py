@@ -1,4 +1,4 @@
-"""A plain SELECT on several shards: asked side by side, their rows one shard after another."""
+"""A plain SELECT on several shards, which are asked side by side."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def fan_out(
     target: Target,
     calls: Sequence[Call],
     seconds: float | None = None,
-) -> Any:
-    """Execute on every destination of `target` and return one result with all the rows.
+) -> list[Any]:
+    """Execute on every destination of `target` and return the results, in their order.
 
     Each shard has `seconds` to answer.  Reads that lock rows visit the shards in the order of
     the map, so that two sessions take their locks in the same order.
@@ -30,8 +30,7 @@ def fan_out(
         for destination, call in zip(target.destinations, calls, strict=True)
     ]
     order = Order.of(statement)
-    results = run_all(parts, target.destinations, order=order, seconds=seconds)
-    return results[0].merge(*results[1:])
+    return run_all(parts, target.destinations, order=order, seconds=seconds)
 
 
 def _part(

@@ -1,21 +1,22 @@
 """Parts of INSERT, UPDATE and DELETE statements that are put together anew.
 
-Leans on `Insert._multi_values` and `._generate`, on the `_values` and `_ordered_values` of an
-UPDATE, on `BulkUDCompileState._eval_condition_from_statement`, which
-(`_BulkUDCompileState` from 2.1 on) decides whether the ORM can evaluate criteria in Python, and on what `ColumnDefault` calls
-its functions with.  Checked against 2.0.40 and 2.1.9.
+Leans on `Insert._multi_values` and `._generate`, on the `_values`, `_ordered_values`,
+`_where_criteria` and `_returning` of DML statements, on
+`BulkUDCompileState._eval_condition_from_statement` (`_BulkUDCompileState` from 2.1 on), which
+decides whether the ORM can evaluate criteria in Python, and on what `ColumnDefault` calls its
+functions with.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Column, type_coerce
 from sqlalchemy.orm import bulk_persistence
 from sqlalchemy.orm.evaluator import UnevaluatableError
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import UserDefinedType
@@ -53,26 +54,57 @@ def evaluates(statement: Any, mapper: Any) -> bool:
     return True
 
 
-def functions_of(clause: Any, names: frozenset[str]) -> list[FunctionElement[Any]]:
-    """Return the calls, anywhere in a clause, of functions that have one of `names`."""
+def functions_of(statement: Any, names: frozenset[str]) -> list[FunctionElement[Any]]:
+    """Return the calls, anywhere in a DML statement, of functions that have one of `names`."""
+    clauses = [one for part in _parts(statement) for one in _clauses(part)]
     return [
         part
+        for clause in (statement, *clauses)
         for part in visitors.iterate(clause)
         if isinstance(part, FunctionElement) and str(getattr(part, "name", "")).lower() in names
     ]
 
 
-def replaced(clause: Any, values: Mapping[str, Any], name: Callable[[Any], str]) -> Any:
-    """Return a copy of `clause` in which function calls are values; `name` tells which."""
+def replaced(statement: Any, values: Mapping[str, Any], name: Callable[[Any], str]) -> Any:
+    """Return a copy of a DML statement in which calls are values; `name` tells which."""
+    traverse: Any = visitors.replacement_traverse
 
-    def replace(part: Any) -> Any:
+    def replace(part: Any, **_: Any) -> Any:
         if not isinstance(part, FunctionElement) or name(part) not in values:
             return None
         # Wrapped, so that the ORM evaluates it no more than it would the function.
         return type_coerce(BindParameter(None, values[name(part)], Raw(), unique=True), Raw())
 
-    traverse: Any = visitors.replacement_traverse
-    return traverse(clause, {}, lambda part, **_: replace(part))
+    def inside(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {key: inside(value) for key, value in part.items()}
+        if isinstance(part, (list, tuple)):
+            return type(part)([inside(one) for one in part])
+        return traverse(part, {}, replace) if isinstance(part, ClauseElement) else part
+
+    copy = statement._generate()
+    for attribute in _PARTS:
+        found = getattr(statement, attribute, None)
+        if found:
+            setattr(copy, attribute, inside(found))
+    return copy
+
+
+_PARTS = ("_values", "_multi_values", "_ordered_values", "_where_criteria", "_returning")
+
+
+def _parts(statement: Any) -> Iterator[Any]:
+    return (getattr(statement, one) for one in _PARTS if getattr(statement, one, None))
+
+
+def _clauses(part: Any) -> Iterator[ClauseElement]:
+    if isinstance(part, ClauseElement):
+        yield part
+    elif isinstance(part, Mapping):
+        yield from _clauses(list(part.values()))
+    elif isinstance(part, (list, tuple)):
+        for one in part:
+            yield from _clauses(one)
 
 
 def is_ordered(statement: Any) -> bool:

@@ -44,6 +44,11 @@ def rows_of(result: Result[Any]) -> Rows:
     return rows
 
 
+def gives_scalars(result: Any) -> bool:
+    """Return whether the rows of `result` are single objects, not tuples."""
+    return bool(result._source_supports_scalars)
+
+
 def close_all(results: Sequence[Result[Any]], hard: bool = False) -> None:
     """Close every one of `results`, even where closing another one fails."""
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
 """One result for a write that was made in several places.
 
-Leans on `_NO_RESULT_METADATA` of `sqlalchemy.engine.cursor`, on what is public on a
-`CursorResult` of an INSERT, UPDATE or DELETE, and on `Result._metadata`,
+Leans on `_NO_RESULT_METADATA` of `sqlalchemy.engine.cursor` and its `returns_rows`, on what is
+public on a `CursorResult` of an INSERT, UPDATE or DELETE, and on `Result._metadata`,
 `Result._source_supports_scalars` and `Result._soft_close`.  Checked against 2.0.40 and 2.1.9.
 """
 
@@ -79,11 +79,13 @@ def written(results: Sequence[Result[Any]], positions: Positions | None = None) 
         Where the rows of every part stood in the parameters; None if they had no order.
     """
     first: Any = results[0]
-    if not _returns_rows(first):
+    if not getattr(first._metadata, "returns_rows", True):
         return Written(results, positions)
-    kept: list[Any] = []
+    if not first._metadata.keys:
+        # What the ORM gives where it tells nothing.
+        return first  # type: ignore[no-any-return]
     try:
-        found = [list(rows_of(result, kept)) for result in results]
+        found = [list(rows_of(result)) for result in results]
     finally:
         close_all(results)
     rows = _arranged(found, positions)
@@ -91,10 +93,6 @@ def written(results: Sequence[Result[Any]], positions: Positions | None = None) 
     whole = merged(results, iter(rows), width, entity=first._source_supports_scalars)
     whole.__dict__["rowcount"] = _rowcount(results)
     return whole
-
-
-def _returns_rows(result: Any) -> bool:
-    return bool(getattr(result, "returns_rows", True))
 
 
 def _rowcount(results: Iterable[Any]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Result
 
-from router.hooks.results import close_all, merged, rows_of
+from router.hooks.results import close_all, gives_scalars, merged, rows_of
 from router.merge.grouped import each_once, grouped
 from router.merge.ordered import in_order, row_key
 from router.rewrite.decompose import Decomposition
@@ -28,6 +28,21 @@ def merge(results: Sequence[Result[Any]], decomposition: Decomposition) -> Resul
     """
     rows = _rows(results, decomposition)
     return merged(results, rows, decomposition.width, entity=decomposition.entity)
+
+
+def concatenate(results: Sequence[Result[Any]]) -> Result[Any]:
+    """Return the rows of one shard after another."""
+    width = len(results[0].keys())
+    return merged(results, _rows_in_turn(results), width, entity=gives_scalars(results[0]))
+
+
+def _rows_in_turn(results: Sequence[Result[Any]]) -> Iterator[Row]:
+    try:
+        yield from _chained([rows_of(result) for result in results])
+    except Exception:
+        close_all(results)
+        raise
+    close_all(results)
 
 
 def _rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Iterator[Row]:
@@ -58,4 +73,8 @@ def _all_rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> I
 
 
 def _chained(shards: Sequence[Iterator[Row]]) -> Iterator[Row]:
-    return chain.from_iterable(shards)
+    # Every shard makes its objects before the first row is given away: `unique()` tells
+    # objects apart by their address, which a later one could have once the first is gone.
+    firsts = [list(islice(shard, 1)) for shard in shards]
+    begun = (chain(first, rest) for first, rest in zip(firsts, shards, strict=True))
+    return chain.from_iterable(begun)

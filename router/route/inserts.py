@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Insert, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import Sequence as NumberSequence
+from sqlalchemy.sql import ClauseElement, visitors
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import SelectBase
 
 from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
@@ -18,6 +24,7 @@ from router.hooks.statements import (
     plain_table,
     selected,
 )
+from router.hooks.trace import is_custom
 from router.route.aim import aim
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.circumstances import Circumstances
@@ -27,16 +34,19 @@ from router.route.rows import KeyReader, expressions_of, parameter_rows, rows_of
 from router.route.shape import Shape
 from router.route.shaping import shape_of, unfollowed
 from router.route.target import Destination, Reach, Refusal, Target, refused
+from router.route.texts import is_plain_value
+from router.route.transparency import ROW_FUNCTIONS
 from router.route.writes import (
     CLOCKS,
     REPEATED,
     binding_target,
     common_target,
-    differing,
     irregular,
     table_target,
     unrepeatable,
 )
+
+_NEW_VALUE = re.compile(r"VALUES\(\w+\)|VALUES\(`[^`]+`\)")
 
 Query = Callable[[Any, Any, Circumstances], tuple[Target, Shape]]
 
@@ -90,7 +100,8 @@ class Inserts:
         extras = [*expressions_of(rows), *appendages(statement)]
         conflict = on_conflict(statement)
         if own.split is not None:
-            reason = irregular(statement) or self._differs(statement, binding.table)
+            clauses = [*extras, *_values_on_conflict(conflict)]
+            reason = irregular(statement) or _differs(clauses, binding.table)
             if reason is not None:
                 what = f"rows of {binding.table.fullname} for several shards, with {reason}"
                 return refused("R305", what)
@@ -110,12 +121,6 @@ class Inserts:
         near = replace(around, hint=None, preferred=[one.database for one in own.destinations])
         return common_target([own, aim(shape, parameters, self._binds.shard_map, near)])
 
-    def _differs(self, statement: Insert, table: Table) -> str | None:
-        """Return what in an INSERT of rows for several shards would differ from one database."""
-        found = self._reading.facts(statement, []).trace
-        known = REPEATED if found.scopes else REPEATED | CLOCKS
-        return differing(found, statement, known) or next(_sequences(table), None)
-
     def _extras_shape(
         self, statement: Insert, binding: Binding, extras: Iterable[Any], params: Any
     ) -> tuple[Shape, Parameters]:
@@ -134,6 +139,8 @@ class Inserts:
         facts.read_insert(extras)
         # The table written to is not read from.
         facts.trace.tables.discard(binding.table)
+        # How MySQL calls the row that an ON DUPLICATE KEY clause is about.
+        facts.trace.texts[:] = [one for one in facts.trace.texts if not _NEW_VALUE.fullmatch(one)]
         shape = shape_of(facts, self._binds)
         table = binding.table.fullname
         if isinstance(binding, ReferenceTable):
@@ -167,10 +174,35 @@ def _beside_copies(own: Target, shape: Shape) -> Target:
     return own
 
 
-def _sequences(table: Table) -> Iterator[str]:
-    for column in table.columns:
-        if column.default is not None and column.default.is_sequence:
-            yield f"a sequence of each shard for {column.name}"
+def _differs(clauses: Sequence[Any], table: Table) -> str | None:
+    """Return what in rows for several shards would differ from rows of one database."""
+    defaults: list[Any] = [column.default for column in table.columns]
+    for default in defaults:
+        if default is not None and default.is_sequence:
+            return f"a sequence that each shard has, for {default.column.name}"
+    inlined = [one.arg for one in defaults if one is not None and one.is_clause_element]
+    parts = [part for clause in (*clauses, *inlined) for part in visitors.iterate(clause)]
+    nested = any(isinstance(part, SelectBase) for part in parts)
+    known = REPEATED | ROW_FUNCTIONS | (frozenset() if nested else CLOCKS)
+    for part in parts:
+        text = isinstance(part, TextClause) and not is_plain_value(part.text)
+        if text or isinstance(part, NumberSequence) or is_custom(part):
+            return f"the text {str(part)[:60]!r}"
+        if isinstance(part, FunctionElement) and _name(part) not in known:
+            return f"the function {_name(part)}()"
+    return None
+
+
+def _name(function: Any) -> str:
+    names = (*getattr(function, "packagenames", ()), getattr(function, "name", ""))
+    return ".".join(map(str, names)).lower()
+
+
+def _values_on_conflict(conflict: Any) -> list[Any]:
+    if conflict is None:
+        return []
+    found = [*conflict_values(conflict).values(), getattr(conflict, "update_whereclause", None)]
+    return [one for one in found if isinstance(one, ClauseElement)]
 
 
 def _agreeing(target: Target, hint: Destination | None, binding: Binding) -> Target:

@@ -96,12 +96,7 @@ def _databases(target: Target) -> set[str]:
 
 def unrepeatable(trace: Trace, statement: Any) -> str | None:
     """Return what in a write could come out differently on each copy of a table, or None."""
-    return differing(trace, statement, AGGREGATES)
-
-
-def differing(trace: Trace, statement: Any, known: frozenset[str]) -> str | None:
-    """Return what in a write, besides `known` functions, may differ from database to database."""
-    unknown = trace.functions - ROW_FUNCTIONS - known
+    unknown = trace.functions - ROW_FUNCTIONS - AGGREGATES
     if unknown:
         return f"the function {min(unknown)}()"
     texts = [text for text in trace.texts if not is_plain_value(text)]

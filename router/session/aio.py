@@ -9,7 +9,7 @@ from __future__ import annotations
 from asyncio import current_task
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import (
     async_scoped_session,
     async_sessionmaker,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 
 from router.engines_async import AsyncEngines
 from router.errors import RoutingError
@@ -27,6 +27,8 @@ from router.session.partition import Partition, Pin, Pins
 from router.session.registry import Scopes
 from router.session.sync import RoutingSession
 from router.session.wiring import Wiring
+
+T = TypeVar("T")
 
 
 class AsyncSide:
@@ -105,6 +107,25 @@ class AsyncRoutingSession(AsyncSession):
         else:
             self._side = router.async_side
             super().__init__(bind, router=self._side, **kw)
+
+    async def get(self, entity: type[T] | Mapper[T], ident: Any, **kw: Any) -> T | None:
+        """Return the object with the primary key `ident`, or None; see `RoutingSession.get`.
+
+        Takes the arguments of `Session.get`, `bind_arguments` with them.
+        """
+        found: T | None = await greenlet_spawn(self.sync_session.get, entity, ident, **kw)
+        return found
+
+    async def get_one(self, entity: type[T] | Mapper[T], ident: Any, **kw: Any) -> T:
+        """Return the object with the primary key `ident`; see `get`.
+
+        Raises
+        ------
+        sqlalchemy.exc.NoResultFound
+            There is none.
+        """
+        found: T = await greenlet_spawn(self.sync_session.get_one, entity, ident, **kw)
+        return found
 
     def partition(self, key: Any, *, keyspace: str) -> AsyncPartition:
         """Pin the session to the shard of `key` while the context lasts.

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Delete, Insert, select, type_coerce
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, visitors
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from router.errors import CrossShardError
@@ -89,7 +90,7 @@ class Constants:
                 continue
             if _is_evaluated(default):
                 fresh[column] = _computed(default, column, {})
-            elif default.is_clause_element and functions_of(default.arg, CLOCKS):
+            elif default.is_clause_element and clocks_in(default.arg):
                 fresh[column] = default.arg
         if fresh and is_ordered(statement):
             what = "an UPDATE with ordered values, in which others are renewed"
@@ -136,6 +137,14 @@ def _column_of(name: Any) -> Any:
     element = name.__clause_element__() if hasattr(name, "__clause_element__") else name
     table = getattr(element, "table", None)
     return plain_table(table).columns.get(element.key) if table is not None else None
+
+
+def clocks_in(clause: Any) -> bool:
+    """Return whether an expression asks for the time."""
+    return any(
+        isinstance(part, FunctionElement) and getattr(part, "name", "").lower() in CLOCKS
+        for part in visitors.iterate(clause)
+    )
 
 
 def _is_evaluated(default: Any) -> bool:

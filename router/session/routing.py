@@ -17,6 +17,7 @@ from router.hooks.identity import tell_shards_apart
 from router.hooks.loaders import loading_relationship, works_for_a_row
 from router.hooks.mappers import is_orm
 from router.hooks.statements import is_opaque, resolved
+from router.merge.merged import concatenate
 from router.route.aim import Circumstances, by_function
 from router.route.shape import Shape
 from router.route.target import Destination, Reach, Target, Tier
@@ -155,7 +156,7 @@ class Routing:
         reads = [
             partial(execution.on, one, self, token=tokens, **options) for one in target.destinations
         ]
-        return fan_out(statement, params, target, reads, execution.seconds)
+        return concatenate(fan_out(statement, params, target, reads, execution.seconds))
 
     def _exactly(self, execution: Execution, target: Target, shape: Shape) -> Any:
         if target.tier is Tier.MERGED:

@@ -369,18 +369,14 @@ def test_bulk_operations_on_one_shard(full: Router) -> None:
         assert [one.text for one in texts] == ["bulk"]
 
 
-def test_bulk_operations_over_shards_are_refused(full: Router) -> None:
+def test_bulk_operations_without_a_shard_are_refused(full: Router) -> None:
     """Before anything is written; so are those that could hit a namesake on another shard."""
-    two = [{"customer_id": 1, "number": 2}, {"customer_id": 2, "number": 2}]
     with full.sessionmaker()() as session:
         note = session.scalars(select(Note).where(Note.customer_id == 1)).one()
         with session.no_autoflush:
             note.customer_id = 2
             for refused, code in (
-                (lambda: session.bulk_insert_mappings(Order, two), "R305"),
-                (lambda: session.bulk_save_objects([Order(**row) for row in two]), "R305"),
                 (lambda: session.bulk_save_objects([note]), "R203"),
-                (lambda: session.execute(insert(Order), two), "R305"),
                 (
                     lambda: session.bulk_update_mappings(
                         Note, [{"id": 1, "customer_id": 2, "text": "wrong row"}]

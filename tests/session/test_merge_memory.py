@@ -18,7 +18,8 @@ rows = "WITH RECURSIVE n(i) AS (SELECT {0} UNION ALL SELECT i + 4 FROM n WHERE i
 for shard in range(4):
     with router.engines[f"d{shard}"].begin() as connection:
         fill = "INSERT INTO orders (customer_id, number, total, version) "
-        connection.execute(text(fill + rows.format(shard) + "SELECT i, 1, i * 7919 % 1000003, 1 FROM n"))
+        fill += rows.format(shard) + "SELECT i, 1, i * 7919 % 1000003, 1 FROM n"
+        connection.execute(text(fill))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
