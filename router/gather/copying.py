@@ -53,7 +53,11 @@ def rows_to_copy(source: Source, place: str, limit: int) -> Select[Any]:
     named: dict[str, Any] = {one.name: one for one in source.table.columns}
     named[LABEL] = literal(place).label(LABEL)
     columns = [named[name] for name in source.columns] or [literal(1).label("nothing")]
-    query = select(*columns).select_from(source.table).limit(limit)
+    query = select(*columns).select_from(source.table)
+    if source.top is not None:
+        query = query.order_by(*source.top.order)
+        limit = min(limit, source.top.rows)
+    query = query.limit(limit)
     return query if source.condition is None else query.where(source.condition)
 
 

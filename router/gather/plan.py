@@ -12,6 +12,7 @@ from sqlalchemy import Table
 from router.errors import CrossShardError
 from router.gather.labels import LABEL
 from router.gather.pushdown import condition_on
+from router.gather.top import Top, top_of
 from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.circumstances import Circumstances
 from router.route.environment import layers
@@ -41,6 +42,7 @@ class Source:
     """Whether no two places can hold the same primary key."""
     replicated: bool
     """Whether every home has all the rows."""
+    top: Top | None = None
 
     def is_whole_in(self, database: str) -> bool:
         """Return whether all rows that are needed are in `database`."""
@@ -73,7 +75,9 @@ class GatherPlan:
         for one in self.copied:
             places = ", ".join(at.name for at in one.places)
             only = " where its own conditions hold" if one.condition is not None else ""
-            yield f"copy {one.table.fullname} ({', '.join(one.columns)}) from {places}{only}"
+            first = f", the first {one.top.rows} rows of each" if one.top is not None else ""
+            columns = ", ".join(one.columns)
+            yield f"copy {one.table.fullname} ({columns}) from {places}{only}{first}"
         for one in self.in_place:
             yield f"read {one.table.fullname} in place"
         yield f"run the statement in {self.host}, on the copies"
@@ -142,6 +146,7 @@ def _source(table: Table, reading: Reading) -> Source:
         condition=condition_on(table, reading.facts, reading.read.given),
         identified=not isinstance(binding, ShardedTable) or binding.identified,
         replicated=isinstance(binding, ReferenceTable),
+        top=top_of(table, reading.facts, reading.read.given),
     )
 
 

@@ -43,12 +43,12 @@ def _conjuncts(one: Occurrence, facts: Facts, given: Mapping[str, Any]) -> list[
         if region in within or one.region in region.certain()
     ]
     conditions = [found for found in facts.conditions if found.region in filters]
-    made = (_about(found, one, given) for found in conditions)
+    made = (own_clause(found, one, given) for found in conditions)
     return [clause for clause in made if clause is not None]
 
 
-def _about(condition: Condition, one: Occurrence, given: Mapping[str, Any]) -> Any:
-    """Return the condition in terms of the table itself, None if it looks at anything else."""
+def own_clause(condition: Condition, one: Occurrence, given: Mapping[str, Any]) -> Any:
+    """Return a clause in terms of the table itself, None if it looks at anything else."""
     if next(selects(condition.clause), None) is not None:
         return None
     mentions = 0

@@ -4,7 +4,7 @@ Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every stat
 that asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
 `CTE._cte_alias`, `GenerativeSelect._for_update_arg`, `sqlalchemy.util.LRUCache`, the
 `_params` of statements (from 2.1 on), and the `_values`, `_multi_values`,
-`_ordered_values`, `_returning`, `_independent_ctes` and `_post_values_clause` of DML
+`_ordered_values`, `_returning`, `select`, `_select_names`, `_independent_ctes` and `_post_values_clause` of DML
 statements, and the `update_values_to_set`, `update` and `inferred_target_elements` of the
 last. Checked against 2.0.40 and 2.1.9.
 """
@@ -133,6 +133,19 @@ def given_values(statement: Any) -> Iterator[Mapping[Any, Any]]:
 def selected(statement: Any) -> Any:
     """Return the SELECT of an INSERT ... SELECT, or None."""
     return getattr(statement, "select", None)
+
+
+def select_names(statement: Any) -> Sequence[str]:
+    """Return the names of the columns that an INSERT ... SELECT fills."""
+    return statement._select_names or ()
+
+
+def without_select(statement: Any) -> Any:
+    """Return an INSERT ... SELECT as an INSERT of rows that are given to its execution."""
+    copy = statement._generate()
+    copy.select = None
+    copy._select_names = None
+    return copy
 
 
 def on_conflict(statement: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from router.hooks.statements import (
 )
 from router.hooks.trace import is_custom
 from router.route.aim import aim
-from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
+from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.parameters import Parameters
 from router.route.reading import Reading
@@ -35,6 +35,7 @@ from router.route.shape import Shape
 from router.route.shaping import shape_of, unfollowed
 from router.route.target import Destination, Reach, Refusal, Target, refused
 from router.route.texts import is_plain_value
+from router.route.transfers import Transfers
 from router.route.transparency import ROW_FUNCTIONS
 from router.route.writes import (
     CLOCKS,
@@ -42,13 +43,10 @@ from router.route.writes import (
     binding_target,
     common_target,
     irregular,
-    table_target,
     unrepeatable,
 )
 
 _NEW_VALUE = re.compile(r"VALUES\(\w+\)|VALUES\(`[^`]+`\)")
-
-Query = Callable[[Any, Any, Circumstances], tuple[Target, Shape]]
 
 
 class Inserts:
@@ -58,21 +56,20 @@ class Inserts:
     ----------
     reading:
         Reads the statements.
-    query:
-        Routes the SELECT of an INSERT ... SELECT.
+    transfers:
+        Finds the targets of INSERT ... SELECT.
     """
 
-    def __init__(self, reading: Reading, query: Query) -> None:
+    def __init__(self, reading: Reading, transfers: Transfers) -> None:
         self._reading = reading
-        self._query = query
+        self._transfers = transfers
         self._binds = reading.binds
 
     def target(self, statement: Insert, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, one row of them or many."""
         binding = self._binds.of_table(plain_table(statement.table))
-        select = selected(statement)
-        if select is not None:
-            return self._from_select(binding, select, params, around)
+        if selected(statement) is not None:
+            return self._transfer(statement, binding, params, around)
         rows = rows_of(statement, params)
         if next(expressions_of(parameter_rows(params)), None) is not None:
             refusal = unfollowed("its parameters contain SQL")
@@ -87,6 +84,16 @@ class Inserts:
         if own.reach is Reach.REFUSED:
             return own, Shape()
         return self._with_extras(statement, binding, rows, params, own, around), Shape()
+
+    def _transfer(
+        self, statement: Insert, binding: Binding, params: Any, around: Circumstances
+    ) -> tuple[Target, Shape]:
+        conflict = on_conflict(statement)
+        if conflict is not None and isinstance(binding, ShardedTable):
+            refusal = _conflict_refusal(conflict, binding, subject_of(statement))
+            if refusal is not None:
+                return Target(Reach.REFUSED, refusal=refusal), Shape()
+        return self._transfers.target(statement, binding, params, around)
 
     def _with_extras(
         self,
@@ -150,19 +157,6 @@ class Inserts:
                 what = f"a value for reference table {table} comes from {reason}"
                 return Shape(refusal=Refusal("R308", what))
         return shape.alone_for(Refusal("R305", f"a value for {table} is read from other tables"))
-
-    def _from_select(
-        self, binding: Binding, select: Any, params: Any, around: Circumstances
-    ) -> tuple[Target, Shape]:
-        table = binding.table.fullname
-        if not isinstance(binding, UnshardedTable):
-            what = f"INSERT ... SELECT into {table}: the rows' shards are not known beforehand"
-            refusal = Refusal("R305", what, fix="read the rows first, then insert them")
-            return Target(Reach.REFUSED, refusal=refusal), Shape()
-        own = table_target(binding, around)
-        near = replace(around, preferred=[binding.keyspace.database])
-        target, shape = self._query(select, params, near)
-        return common_target([own, target]), shape
 
 
 def _beside_copies(own: Target, shape: Shape) -> Target:

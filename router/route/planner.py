@@ -19,6 +19,7 @@ from router.route.reading import Reading
 from router.route.shape import Shape
 from router.route.target import Target, refused
 from router.route.tiers import ANSWERABLE, exact
+from router.route.transfers import Transfers
 from router.route.updates import Updates
 
 
@@ -38,7 +39,10 @@ class Planner:
         self._map = binds.shard_map
         self._reading = Reading(binds, dialects)
         self._updates = Updates(self._reading)
-        self._inserts = Inserts(self._reading, self._query)
+        transfers = Transfers(
+            binds, self._query, self._read, lambda query, params: self.facts(query, params)[0]
+        )
+        self._inserts = Inserts(self._reading, transfers)
 
     def target(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, and its shape."""

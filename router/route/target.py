@@ -30,6 +30,7 @@ class Tier(Enum):
     COPIES = "every copy of a reference table"
     SPLIT = "rows of a write, each where its key says"
     FANNED = "a write that every shard applies to its own rows"
+    TRANSFERRED = "rows that are read first, then inserted"
     REFUSED = "refused"
 
 

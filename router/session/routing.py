@@ -31,6 +31,7 @@ from router.session.merging import Merging
 from router.session.partition import Pins
 from router.session.places import Places
 from router.session.splitting import Splitting
+from router.session.transferring import Transferring
 from router.session.writes import Writes
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Routing:
         self.gathering = Gathering(self)
         self.merging = Merging(self)
         self.splitting = Splitting(self)
+        self.transferring = Transferring(self)
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -138,6 +140,8 @@ class Routing:
             self.tell_shards_apart()
         if target.tier is Tier.SPLIT or target.tier is Tier.FANNED:
             return self.splitting.execute(execution, target)
+        if target.tier is Tier.TRANSFERRED:
+            return self.transferring.execute(execution)
         if len(target.destinations) == 1:
             destination = target.destinations[0]
             self._last[:] = (destination.database,)

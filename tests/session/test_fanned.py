@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from router import CrossShardError, Router, RoutingError
@@ -165,8 +165,6 @@ def test_a_reference_table_counts_once(full: Router) -> None:
 
 def test_many_sets_of_parameters(full: Router) -> None:
     """Each goes where its own key says, in the order given on every shard."""
-    from sqlalchemy import bindparam
-
     orders = Order.__table__
     changed = (
         update(orders)
@@ -182,7 +180,6 @@ def test_many_sets_of_parameters(full: Router) -> None:
 def test_what_no_shard_can_decide_is_refused(full: Router) -> None:
     """With the reason; nothing is written."""
     whole = select(func.avg(Order.total)).scalar_subquery()
-    other = select(Order.number).where(Order.total == 3)
     writes = {
         "values of all rows": update(Order).values(total=whole),
         "a sequence": update(Order).values(total=func.nextval("x")),
@@ -190,16 +187,11 @@ def test_what_no_shard_can_decide_is_refused(full: Router) -> None:
         "one dialect": update(Order).values(total=1).with_dialect_options(mysql_limit=2),
         "ignored": update(Order).values(total=1).prefix_with("OR IGNORE"),
         "unsharded": update(Tag).values(id=select(func.max(Order.number)).scalar_subquery()),
-        "by number": update(Customer)
-        .values(name="x")
-        .where(Customer.name == whole)
-        .returning(other),
+        "not colocated": update(Customer).values(name="x").where(Customer.name == whole),
     }
     with full.sessionmaker()() as session:
-        for name, write in writes.items():
-            if name == "by number":
-                continue
-            with pytest.raises((CrossShardError, RoutingError), match="R30[58]"):
+        for write in writes.values():
+            with pytest.raises((CrossShardError, RoutingError), match=r"R30[358]"):
                 session.execute(write)
 
 
@@ -221,7 +213,7 @@ def test_a_failing_shard(full: Router) -> None:
         with pytest.raises(IntegrityError, match="shop/s") as caught:
             session.execute(update(Order).where(Order.customer_id > 1).values(number=0))
         assert caught.value.orig is not None
-        with pytest.raises(Exception, match="R311|R401|PendingRollback|can't|aborted|rolled back"):
+        with pytest.raises(Exception, match=r"R311|R401|rolled back"):
             session.commit()
         session.rollback()
         assert session.scalars(select(func.count()).select_from(Order)).one() == sum(KEYS)

@@ -189,3 +189,16 @@ def test_rows_are_not_locked_on_copies(lite: Router) -> None:
     statement = select(Order).join(Note, Note.id == Order.number).with_for_update()
     with lite.sessionmaker()() as session, pytest.raises(CrossShardError, match="locked"):
         session.execute(statement)
+
+
+def test_only_the_first_rows_are_copied(make_databases: MakeDatabases) -> None:
+    """By the order of the database itself, which no merge outside of it knows."""
+    with open_router(make_databases("mariadb", 3), gather={"max_rows": 4}) as router:
+        names = ["b", "C", "a", "É", "e", "F"]
+        with router.sessionmaker().begin() as session:
+            session.add_all(Customer(id=key, name=name) for key, name in enumerate(names))
+        statement = select(Customer.name).where(Customer.id < 6).order_by(Customer.name)
+        with router.sessionmaker()() as session:
+            assert session.scalars(statement.limit(1).offset(1)).all() == ["b"]
+            with pytest.raises(CrossShardError, match="R310"):
+                session.scalars(statement)

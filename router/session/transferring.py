@@ -1,0 +1,80 @@
+"""INSERT ... SELECT whose rows belong elsewhere: they are read first, then inserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+
+from router.errors import CrossShardError
+from router.hooks.dml import computed_default
+from router.hooks.statements import resolved, select_names, without_select
+from router.hooks.statements import plain_table
+from router.hooks.written import written
+from router.session.execution import Execution
+
+if TYPE_CHECKING:
+    from router.session.routing import Routing
+
+ROWS = 5000
+"""How many rows are inserted at a time."""
+
+
+class Transferring:
+    """The INSERT ... SELECT statements of one session that pass through it."""
+
+    def __init__(self, routing: Routing) -> None:
+        self._routing = routing
+
+    def execute(self, execution: Execution) -> Any:
+        """Read the rows as any SELECT is read, and insert them where their keys say.
+
+        All are read before the first is inserted: none of the new ones may be read.
+        """
+        statement = resolved(execution.statement)
+        options = execution.flushed(self._routing.session)
+        rows = self._read(statement, execution, options)
+        fixed = dict(_once(statement))
+        names = select_names(statement)
+        given = [{**fixed, **dict(zip(names, row, strict=True))} for row in rows]
+        into = _plain(without_select(statement))
+        results = [
+            self._routing.session.execute(into, given[start : start + ROWS])
+            for start in range(0, len(given), ROWS)
+        ]
+        return written(results)
+
+    def _read(self, statement: Any, execution: Execution, options: Any) -> list[Any]:
+        limit = self._routing.wiring.shard_map.gather_max_rows
+        result = self._routing.session.execute(
+            statement.select, execution.params, execution_options={**execution.options, **options}
+        )
+        rows = result.fetchmany(limit + 1)
+        result.close()
+        if len(rows) > limit:
+            table = plain_table(statement.table).fullname
+            what = f"the INSERT into {table} selects more than {limit} rows from other places"
+            raise CrossShardError("R310", what)
+        return list(rows)
+
+
+def _once(statement: Any) -> Iterator[tuple[str, Any]]:
+    """Yield defaults that SQLAlchemy computes once for all rows of an INSERT ... SELECT."""
+    if not statement.include_insert_from_select_defaults:
+        return
+    given = set(select_names(statement))
+    for column in plain_table(statement.table).columns:
+        default: Any = column.default
+        if column.key not in given and default is not None and default.is_callable:
+            try:
+                yield column.key, computed_default(default, column, {})
+            except LookupError as error:
+                raise CrossShardError("R305", str(error.args[0])) from error
+
+
+def _plain(statement: Any) -> Any:
+    """Return an INSERT of the table, to which names are those of its columns."""
+    copy = statement._generate()
+    copy.table = plain_table(statement.table)
+    return copy
