@@ -1,12 +1,12 @@
 """Parts of statements that have no public accessor.
 
-Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every statement, so
-that asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
-`CTE._cte_alias`, `GenerativeSelect._for_update_arg`, `sqlalchemy.util.LRUCache`, the
-`_params` of statements (from 2.1 on), and the `_values`, `_multi_values`,
-`_ordered_values`, `_returning`, `select`, `_select_names`, `_independent_ctes` and `_post_values_clause` of DML
-statements, and the `update_values_to_set`, `update` and `inferred_target_elements` of the
-last. Checked against 2.0.40 and 2.1.9.
+Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every statement, so that
+asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
+`CTE._cte_alias`, `GenerativeSelect._for_update_arg`, `sqlalchemy.util.LRUCache`, the `_params` of
+statements (from 2.1 on), and the `_values`, `_multi_values`, `_ordered_values`, `_returning`,
+`select`, `_select_names`, `_inline`, `_propagate_attrs`, `_independent_ctes` and
+`_post_values_clause` of DML statements, and the `update_values_to_set`, `update` and
+`inferred_target_elements` of the last. Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -141,10 +141,12 @@ def select_names(statement: Any) -> Sequence[str]:
 
 
 def without_select(statement: Any) -> Any:
-    """Return an INSERT ... SELECT as an INSERT of rows that are given to its execution."""
+    """Return an INSERT ... SELECT as one, of the table, of rows given to its execution."""
     copy = statement._generate()
-    copy.select = None
-    copy._select_names = None
+    copy.select = copy._select_names = None
+    copy._inline = False
+    copy._propagate_attrs = NOTHING_GIVEN
+    copy.table = plain_table(statement.table)
     return copy
 
 

@@ -68,6 +68,16 @@ class Written(IteratorResult[Any]):
         return all(one.supports_sane_multi_rowcount() for one in self._results)
 
 
+class Nothing(Written):
+    """What an INSERT of no rows did."""
+
+    is_insert = True
+    inserted_primary_key_rows: list[Any] = []  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__((), None)
+
+
 def written(results: Sequence[Result[Any]], positions: Positions | None = None) -> Result[Any]:
     """Return the results of a write's parts as one.
 

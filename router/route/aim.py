@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from router.route.circumstances import Circumstances, Locate, by_function, outside_partition
+from router.route.circumstances import Circumstances, Locate, by_function
 from router.route.keys import shards_of
+from router.route.outside import outside_partition
 from router.route.predicates import ANYTHING, Read
 from router.route.several import aim_at_several
 from router.route.shape import Constraint, Lone, Shape
@@ -15,7 +16,7 @@ from router.shardmap.model import ShardMap
 MAX_KNOWN = 10_000
 """How many keys of one statement shape are remembered with their targets."""
 
-__all__ = ["Circumstances", "Locate", "aim", "by_function", "outside_partition"]
+__all__ = ["Circumstances", "Locate", "aim", "by_function"]
 
 
 def aim(shape: Shape, read: Read, shard_map: ShardMap, around: Circumstances) -> Target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from router.errors import RoutingError
+from router.route.outside import outside_partition
 from router.route.target import Destination
 from router.shardmap.functions.protocol import Key
 from router.shardmap.model import Scatter, ShardedKeyspace
@@ -48,9 +48,3 @@ class Circumstances:
         """Return every shard that a row of unknown key may be on."""
         only = self.pinned.get(keyspace.name) or self.near.get(keyspace.name)
         return frozenset((only,)) if only is not None else frozenset(keyspace.shards)
-
-
-def outside_partition(what: str, pinned: Mapping[str, str]) -> RoutingError:
-    """Return the error for what would leave the session's partition."""
-    pins = ", ".join(f"{keyspace}/{shard}" for keyspace, shard in pinned.items())
-    return RoutingError("R208", f"the session is pinned to {pins}; {what}")

@@ -7,7 +7,8 @@ from typing import Any
 
 from router.hooks.trace import Trace
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
-from router.route.circumstances import Circumstances, outside_partition
+from router.route.circumstances import Circumstances
+from router.route.outside import outside_partition
 from router.route.rows import homes_of_rows
 from router.route.several import destinations_of
 from router.route.target import Destination, Reach, Split, Target, Tier, refused

@@ -142,16 +142,19 @@ class AsyncRoutingSession(AsyncSession):
 
         return AsyncPartition(find, asks=self._asks(keyspace))
 
-    def get_async_bind(
-        self, mapper: Any = None, clause: Any = None, bind: Any = None, **kw: Any
-    ) -> AsyncEngine | AsyncConnection:
-        """Return the asyncio engine for a mapper, a clause, or a place in the map."""
-        routing = self.sync_session._routing
-        if bind is None and routing is not None:
-            name = routing.wiring.engines.name_of(self.get_bind(mapper, clause, **kw))
-            if name is not None:
-                return self._side.engines[name]
-        return super().get_async_bind(mapper, clause, bind, **kw)
+    # Since SQLAlchemy 2.1.
+    if hasattr(AsyncSession, "get_async_bind"):
+
+        def get_async_bind(
+            self, mapper: Any = None, clause: Any = None, bind: Any = None, **kw: Any
+        ) -> AsyncEngine | AsyncConnection:
+            """Return the asyncio engine for a mapper, a clause, or a place in the map."""
+            routing = self.sync_session._routing
+            if bind is None and routing is not None:
+                name = routing.wiring.engines.name_of(self.get_bind(mapper, clause, **kw))
+                if name is not None:
+                    return self._side.engines[name]
+            return super().get_async_bind(mapper, clause, bind, **kw)
 
     def _asks(self, keyspace: str) -> bool:
         """Return whether the shards of the keyspace's keys are in a table."""

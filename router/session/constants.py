@@ -60,20 +60,21 @@ class Constants:
         """Evaluate functions that are defaults in the order of the rows."""
         mapper = subject_of(statement)
         tables = tables_of(mapper) if mapper is not None else [plain_table(statement.table)]
-        columns = [
-            column
-            for table in tables
-            for column in table.columns
-            if column.default is not None and _is_evaluated(column.default)
-        ]
-        if not columns:
+        columns = [column for table in tables for column in table.columns if column.default]
+        computed = [column for column in columns if _is_evaluated(column.default)]
+        timed = [column for column in columns if _is_timed(column.default)]
+        if not computed and not timed:
             return statement, params
         if isinstance(params, (list, tuple)):
             fixed = {name for row in given_values(statement) for name in row}
-            return statement, [_completed(row, columns, mapper, fixed) for row in params]
+            known = fixed.union(*(row.keys() for row in params[:1]))
+            times = _times(timed, mapper, known)
+            statement = statement.values(times) if times else statement
+            return statement, [_completed(row, computed, mapper, fixed) for row in params]
         rows = [row for row in given_rows(statement) if isinstance(row, Mapping)]
         rows = rows or list(given_values(statement))
-        return with_rows(statement, [_completed(row, columns, mapper) for row in rows]), params
+        rows = [{**row, **_times(timed, mapper, row)} for row in rows]
+        return with_rows(statement, [_completed(row, computed, mapper) for row in rows]), params
 
     # -- UPDATE ----------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ class Constants:
                 continue
             if _is_evaluated(default):
                 fresh[column] = _computed(default, column, {})
-            elif default.is_clause_element and clocks_in(default.arg):
+            elif _is_timed(default):
                 fresh[column] = default.arg
         if fresh and is_ordered(statement):
             what = "an UPDATE with ordered values, in which others are renewed"
@@ -107,6 +108,20 @@ def _completed(
             values = _by_column(done, column, mapper)
             done[attribute_names(mapper, column)[0]] = _computed(column.default, column, values)
     return done
+
+
+def _times(columns: Sequence[Column[Any]], mapper: Any, given: Any) -> dict[str, Any]:
+    """Return the times that a row gets which it does not give."""
+    missing = (column for column in columns if not _is_given(column, mapper, given))
+    return {attribute_names(mapper, one)[0]: _clause(one.default) for one in missing}
+
+
+def _clause(default: Any) -> Any:
+    return default.arg
+
+
+def _is_timed(default: Any) -> bool:
+    return bool(default.is_clause_element) and clocks_in(default.arg)
 
 
 def _by_column(row: Row, column: Column[Any], mapper: Any) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm.interfaces import UserDefinedOption
 
 from router.errors import RoutingError
-from router.shardmap.model import Scatter
+
+if TYPE_CHECKING:
+    from router.shardmap.model import Scatter
 
 
 class OnShard(UserDefinedOption):
@@ -43,6 +45,8 @@ def scatter_option(statement: Any, options: Mapping[str, Any]) -> Scatter | None
         value = getattr(statement, "_execution_options", options).get("scatter")
     if value is None:
         return None
+    from router.shardmap.model import Scatter
+
     try:
         return Scatter(value)
     except ValueError as error:

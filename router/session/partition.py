@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from router.errors import RoutingError
-from router.route.aim import outside_partition
-from router.shardmap.model import ShardedKeyspace
+from router.route.outside import outside_partition
+
+if TYPE_CHECKING:
+    from router.shardmap.model import ShardedKeyspace
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine, event, inspect, util
 from sqlalchemy.orm import Session
 
 from router.errors import CrossShardError, RoutingError
-from router.execute.parallel import finish_all
 from router.hooks import flush as flush_hook
 from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
@@ -307,6 +306,8 @@ class RoutingSession(Session):
 
     def _end_all(self, calls: Sequence[Callable[[], None]]) -> None:
         """End something on several databases, side by side; raise the first error at the end."""
+        from router.execute.parallel import finish_all
+
         finish_all(calls)
 
     @property

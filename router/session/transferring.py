@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
-
 from router.errors import CrossShardError
 from router.hooks.dml import computed_default
-from router.hooks.statements import resolved, select_names, without_select
-from router.hooks.statements import plain_table
-from router.hooks.written import written
+from router.hooks.statements import on_conflict, plain_table, resolved, select_names, without_select
+from router.hooks.written import Nothing, written
 from router.session.execution import Execution
 
 if TYPE_CHECKING:
@@ -19,6 +16,9 @@ if TYPE_CHECKING:
 
 ROWS = 5000
 """How many rows are inserted at a time."""
+
+VALUES = 10_000
+"""How many values one statement is given, where it has them all in its text."""
 
 
 class Transferring:
@@ -38,12 +38,14 @@ class Transferring:
         fixed = dict(_once(statement))
         names = select_names(statement)
         given = [{**fixed, **dict(zip(names, row, strict=True))} for row in rows]
-        into = _plain(without_select(statement))
-        results = [
-            self._routing.session.execute(into, given[start : start + ROWS])
-            for start in range(0, len(given), ROWS)
-        ]
-        return written(results)
+        into = without_select(statement)
+        # Drivers may not take values of such a clause beside several sets of parameters.
+        alone = on_conflict(statement) is not None
+        size = max(1, VALUES // (len(names) + len(fixed))) if alone else ROWS
+        parts = [given[start : start + size] for start in range(0, len(given), size)]
+        execute = self._routing.session.execute
+        results = [execute(into.values(p)) if alone else execute(into, p) for p in parts]
+        return written(results) if results else Nothing()
 
     def _read(self, statement: Any, execution: Execution, options: Any) -> list[Any]:
         limit = self._routing.wiring.shard_map.gather_max_rows
@@ -71,10 +73,3 @@ def _once(statement: Any) -> Iterator[tuple[str, Any]]:
                 yield column.key, computed_default(default, column, {})
             except LookupError as error:
                 raise CrossShardError("R305", str(error.args[0])) from error
-
-
-def _plain(statement: Any) -> Any:
-    """Return an INSERT of the table, to which names are those of its columns."""
-    copy = statement._generate()
-    copy.table = plain_table(statement.table)
-    return copy

@@ -61,7 +61,8 @@ class Touched:
 def record(router_or_session: Any) -> Iterator[Touched]:
     """Record what leaves for the databases of a router, or of a session's router.
 
-    Statements of other sessions of that router are recorded, too.
+    Statements of other sessions of that router are recorded, too; those of asyncio sessions
+    if the router had been asked for such sessions before the block.
     """
     with _listening(router_or_session, _remember) as touched:
         yield touched
@@ -93,8 +94,9 @@ def _listening(router_or_session: Any, listener: _Listener) -> Iterator[Touched]
     router = _router_of(router_or_session)
     touched = Touched(_shards(router))
     with ExitStack() as stack:
-        for name, engine in router.engines.items():
-            _listen(stack, engine, partial(listener, touched, name))
+        for engines in _colours(router):
+            for name, engine in engines.items():
+                _listen(stack, engine, partial(listener, touched, name))
         yield touched
 
 
@@ -122,10 +124,17 @@ def _refuse_a_second(touched: Touched, database: str, *event: Any) -> None:
     touched.assert_single_shard()
 
 
+def _colours(router: Any) -> list[Any]:
+    """Return the engines, and those of asyncio sessions if there are any."""
+    sides = getattr(router, "_async_side", {}).values()
+    return [router.engines, *(side.wiring.engines for side in sides)]
+
+
 def _router_of(router_or_session: Any) -> Any:
     if hasattr(router_or_session, "engines"):
         return router_or_session
-    routing = getattr(router_or_session, "_routing", None)
+    below = getattr(router_or_session, "sync_session", router_or_session)
+    routing = getattr(below, "_routing", None)
     if routing is None:
         raise TypeError(f"neither a router nor a session of one: {router_or_session!r}")
     return routing.wiring

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio.exc import AsyncMethodRequired
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, selectinload
 
 from router import AsyncRoutingSession, CrossShardError, Router, RoutingError, on_shard
+from router.testing import forbid_scatter, record
 from tests.conftest import MakeDatabases
 from tests.session.conftest import watch
 from tests.session.shop import Account, Country, Customer, Note, Order, Tag, open_router
@@ -200,10 +201,11 @@ def test_saying_where(shop: Router) -> None:
             connection = await session.connection(bind_arguments={"shard": "shop/s1"})
             assert (await connection.execute(count)).scalar_one() == 6
             assert session.get_bind(Account) is router.async_engines["main"].sync_engine
-            assert session.get_async_bind(Account) is router.async_engines["main"]
             engine = router.async_engines["d1"]
-            assert session.get_async_bind(shard="shop/s1") is engine
             assert connection.engine.sync_engine is engine.sync_engine
+            if hasattr(AsyncSession, "get_async_bind"):
+                assert session.get_async_bind(Account) is router.async_engines["main"]
+                assert session.get_async_bind(shard="shop/s1") is engine
 
     run(shop, main)
 
@@ -251,6 +253,21 @@ def test_run_sync(shop: Router) -> None:
             assert await session.run_sync(work) == [51, 52, 7]
 
     run(shop, main)
+
+
+def test_statements_are_recorded(lite: Router) -> None:
+    """The recorder for users' tests sees asyncio sessions, given one or their router."""
+
+    async def main(router: Router) -> None:
+        async with router.async_sessionmaker()() as session:
+            for given in (session, router):
+                with record(given) as touched:
+                    await session.scalars(select(Customer).where(Customer.id == 4))
+                assert touched.databases == ("d1",)
+            with pytest.raises(AssertionError), forbid_scatter(session):
+                await session.scalars(select(Customer))
+
+    run(lite, main)
 
 
 # -- loading ------------------------------------------------------------------------------------
@@ -338,7 +355,9 @@ def test_without_a_router_it_is_an_async_session(make_databases: MakeDatabases) 
             async with session:
                 session.add(Customer(id=1, name="plain"))
                 await session.flush()
-                assert session.get_async_bind(Customer) is engine
+                assert session.get_bind(Customer) is engine.sync_engine
+                if hasattr(AsyncSession, "get_async_bind"):
+                    assert session.get_async_bind(Customer) is engine
                 assert [one.name for one in await session.scalars(select(Customer))] == ["plain"]
                 with pytest.raises(RoutingError, match="R206"):
                     session.partition(1, keyspace="shop")

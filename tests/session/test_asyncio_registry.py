@@ -271,7 +271,6 @@ def _in_child(router: Router, registry: Any, parents: int) -> None:
             return await backend(router)
 
     try:
-        asyncio.events._set_running_loop(None)
         loop = asyncio.new_event_loop()
         code = 0 if loop.run_until_complete(work()) != parents else 2
         loop.close()

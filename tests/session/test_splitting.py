@@ -275,6 +275,13 @@ def test_defaults_are_evaluated_in_the_order_of_the_rows(events: Router, form: s
 
 def test_the_time_of_a_statement_is_one(events: Router) -> None:
     """`now()` in values has one value on all shards, as the function itself would give it."""
+    with events.sessionmaker()() as session:
+        for made in (insert(Event), insert(Event.__table__)):
+            session.execute(made, [{"key": key} for key in KEYS])
+            assert len(set(session.scalars(select(Event.made)))) == 1
+            session.rollback()
+        session.execute(insert(Event).values([{"key": key} for key in KEYS]))
+        assert len(set(session.scalars(select(Event.made)))) == 1
     with events.sessionmaker().begin() as session:
         session.execute(insert(Event).values([{"key": key, "made": func.now()} for key in KEYS]))
     with events.sessionmaker().begin() as session:
