@@ -63,8 +63,9 @@ def own_clause(condition: Condition, one: Occurrence, given: Mapping[str, Any]) 
     if not mentions:
         return None
 
-    def replace(part: Any, **_: Any) -> Any:
-        return _own(part, condition, one, given)
+    def replace(element: Any, **kw: Any) -> Any:
+        del kw
+        return _own(element, condition, one, given)
 
     clause: Any = visitors.replacement_traverse(condition.clause, {}, replace)
     return clause if all(_is_own(part, one, given) for part in visitors.iterate(clause)) else None
