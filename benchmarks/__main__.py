@@ -11,6 +11,7 @@ import sqlalchemy
 
 from benchmarks.cases import cases
 from benchmarks.distance import MILLISECONDS, distances
+from benchmarks.exact import merges
 from benchmarks.measure import Row, compare, import_time
 from benchmarks.models import worlds
 
@@ -26,9 +27,11 @@ def main() -> None:
     with worlds() as both:
         rows = [compare(case, both, arguments.rounds) for case in cases(both)]
         far = distances(both, max(5, arguments.rounds // 2))
+        exact = merges(both, max(5, arguments.rounds // 2))
     rows.append(import_time(max(5, arguments.rounds // 2)))
     table = render(rows, "routed", "plain")
     table += f"\n\n{FAR}\n\n{render(far, 'four shards', 'one shard')}"
+    table += f"\n\n{EXACT}\n\n{render(exact, 'merged', 'gathered')}"
     print(table)
     if arguments.write:
         PAGE.write_text(page(table))
@@ -37,6 +40,11 @@ def main() -> None:
 FAR = f"""\
 Four shards at once beside one of them, with {MILLISECONDS:g} ms of latency added each way by a
 proxy. What is timed is a whole session: taking or opening connections, the statement, release."""
+
+
+EXACT = """\
+The same statements over four shards, merged from what each answers, and gathered: on copies of
+the table in one database. A statement that can be merged is never slower so."""
 
 
 def render(rows: Sequence[Row], ours: str, theirs: str) -> str:
