@@ -12,6 +12,7 @@ from router.errors import (
 )
 from router.router import Router
 from router.session.hints import on_shard
+from router.session.retrying import retry
 from router.session.sync import RoutingSession
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "ShardUnavailableError",
     "TransactionInDoubtError",
     "on_shard",
+    "retry",
 ]
 
 

@@ -3,9 +3,10 @@
 The ORM batches consecutive rows of one connection.  Pending rows are therefore numbered
 by database before they are sorted, and persistent rows are sorted by database first.
 
-Leans on `UOWTransaction.execute`, `.states`, `.states_for_mapper_hierarchy` and `.transaction`,
-`InstanceState.insert_order`, `Mapper._persistent_sortkey_fn` and
-`Session.connection_callable`.  Checked against 2.0.40 and 2.1.9.
+Leans on `UOWTransaction.execute`, `.states`, `.attributes` with its ``pk_cascaded``,
+`.states_for_mapper_hierarchy` and `.transaction`, `InstanceState.insert_order`,
+`Mapper._persistent_sortkey_fn` and `Session.connection_callable`. Checked against 2.0.40 and
+2.1.9.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from sqlalchemy.orm.unitofwork import UOWTransaction
 
 
 class FlushRouting(Protocol):
-    """What a session must be able to say during a flush."""
+    """What a session must be able to say during a flush, whose context it is told."""
+
+    context: Any
 
     def connection_for(self, mapper: Mapper[Any], state: InstanceState[Any]) -> Connection:
         """Return the connection on which the row of `state` is written."""
@@ -69,6 +72,7 @@ class ShardUnitOfWork(UOWTransaction):
         """Run the flush with one connection per row's database."""
         session: Any = self.session
         session._flush_routing = routing = self.routing
+        routing.context = self
         original = self.transaction
         self.transaction = _Transaction(original, routing)  # type: ignore[assignment]
         session.connection_callable = _callable(routing)
@@ -104,6 +108,17 @@ def adopt(context: Any, routing: FlushRouting) -> None:
     """Turn a fresh flush context into one that routes."""
     context.__class__ = ShardUnitOfWork
     context.routing = routing
+
+
+def is_deleted(context: Any, state: InstanceState[Any]) -> bool:
+    """Return whether a flush deletes the row of `state`."""
+    return bool(context.states.get(state, (False, False))[0])
+
+
+def expect_new_key(context: Any, state: InstanceState[Any], columns: Iterable[Any]) -> None:
+    """Let the UPDATE of a row name it by the new values of these columns of its primary key."""
+    for column in columns:
+        context.attributes["pk_cascaded", state, column] = True
 
 
 def number_by_database(states: Iterable[Any], routing: FlushRouting) -> None:

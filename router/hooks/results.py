@@ -1,11 +1,10 @@
 """Results that are made of other results.
 
-Leans on `CursorResult.context`, `Result._fetchiter_impl`, `_metadata`,
-`_unique_filter_state`, `_yield_per`,
-`_source_supports_scalars`, `_attributes` and `_soft_close`; on `IteratorResult.raw`; on
-`CursorResultMetaData._make_new_metadata` with its `_keymap` and `_keys`; on
-`SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters` (before 2.1
-`_unique_filters`); on the execution option `_sa_orm_load_options` and its
+Leans on `CursorResult.context`, `Result._fetchiter_impl`, `_metadata`, `_unique_filter_state`,
+`_yield_per`, `_source_supports_scalars`, `_attributes` and `_soft_close`; on
+`IteratorResult.raw`; on `CursorResultMetaData._make_new_metadata` with its `_keymap` and
+`_keys`; on `SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters`
+(before 2.1 `_unique_filters`); on the execution option `_sa_orm_load_options` and its
 `_only_return_tuples`; on `ORMCompileState.multi_row_eager_loaders`, `Select._with_options` and
 `_raw_columns` with their annotations; and on the `_variant_mapping` of types.
 Checked against 2.0.40 and 2.1.9.
@@ -47,6 +46,11 @@ def rows_of(result: Result[Any]) -> Rows:
 def gives_scalars(result: Any) -> bool:
     """Return whether the rows of `result` are single objects, not tuples."""
     return bool(result._source_supports_scalars)
+
+
+def width_of(result: Any) -> int:
+    """Return how many columns `result` has; an alias of a class has no name in ``keys()``."""
+    return len(result._metadata._keys)
 
 
 def close_all(results: Sequence[Result[Any]], hard: bool = False) -> None:

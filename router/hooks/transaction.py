@@ -1,6 +1,6 @@
 """The root transaction of a session: which databases wrote, and how they commit.
 
-Leans on `SessionTransaction._connection_for_bind`, `._prepare_impl`, `._connections`,
+Leans on `SessionTransaction._connection_for_bind`, `._prepare_impl`, `.commit`, `._connections`,
 `._parent`, `._state`, `.declare_states`, `_StateChangeStates` and `Session.twophase`.
 Checked against 2.0.40 and 2.1.9.
 """

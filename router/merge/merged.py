@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Result
 
-from router.hooks.results import close_all, gives_scalars, merged, rows_of
+from router.hooks.results import close_all, gives_scalars, merged, rows_of, width_of
 from router.merge.grouped import each_once, grouped
 from router.merge.ordered import in_order, row_key
 from router.rewrite.decompose import Decomposition
@@ -32,8 +32,8 @@ def merge(results: Sequence[Result[Any]], decomposition: Decomposition) -> Resul
 
 def concatenate(results: Sequence[Result[Any]]) -> Result[Any]:
     """Return the rows of one shard after another."""
-    width = len(results[0].keys())
-    return merged(results, _rows_in_turn(results), width, entity=gives_scalars(results[0]))
+    rows, first = _rows_in_turn(results), results[0]
+    return merged(results, rows, width_of(first), entity=gives_scalars(first))
 
 
 def _rows_in_turn(results: Sequence[Result[Any]]) -> Iterator[Row]:

@@ -69,6 +69,8 @@ def _hinted(shape: Shape, hint: Destination, around: Circumstances) -> Target:
         for one in shape.constraints
     ) and all(keyspace.database == hint.database for keyspace in shape.unsharded)
     copies = shape.common_copies()
+    if not shape.tables and shape.refusal is None:
+        return Target(Reach.ONE, (hint,), ("the caller says where",))
     if not at_home or (copies is not None and hint.database not in copies):
         return refused("R303", f"not all of {shape.names} is in {hint}")
     if shape.copies:

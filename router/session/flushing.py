@@ -11,10 +11,12 @@ from sqlalchemy.orm import InstanceState, Mapper
 
 from router.errors import RouterError, RoutingError
 from router.execute.copies import compare_copies
+from router.hooks.flush import is_deleted
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.target import Destination
+from router.session.moving import Moves
 from router.session.rows import KeysOfRows, prepare
-from router.session.states import Placement, refuse_moved
+from router.session.states import Placement, is_changed
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -41,12 +43,23 @@ class Flushing:
         self._placed: dict[InstanceState[Any], _Placed] = {}
         # The rows of reference tables whose copies have to be brought in step.
         self.changed: set[InstanceState[Any]] = set()
+        self.context: Any = None
+        self._moves = Moves(self)
+
+    @property
+    def session(self) -> Any:
+        """The session that flushes."""
+        return self._routing.session
 
     # -- rows ------------------------------------------------------------------------------
 
     def connection_for(self, mapper: Mapper[Any], state: InstanceState[Any]) -> Connection:
         """Return the connection of the database where the row of `state` is written."""
         destination = self._place(state)
+        if state.key is not None and destination.shard is not None:
+            home = self._home(state)
+            if home != destination:
+                self._moves.carry(state, home, destination)
         new = destination.shard is not None and state.key is None
         if new and self._wiring.needs_token(mapper.class_):
             self._routing.tell_shards_apart()
@@ -83,12 +96,12 @@ class Flushing:
         """Raise if an event handler changed the key of a row after its shard was chosen."""
         for state, placed in self._placed.items():
             placement = self._wiring.states.placement(state.manager.mapper)
-            if not placed.is_new:
-                refuse_moved(state, placement)
-            elif placement.raw(state) != placed.key:
-                what = f"the shard key of a new {state.mapper} was changed during the flush"
+            changed = placed.is_new or is_changed(state, placement)
+            if changed and placement.raw(state) != placed.key:
+                what = f"the shard key of {state.mapper} was changed during the flush"
                 fix = "set the key in __init__ or a before_flush handler, not in before_insert"
                 raise RoutingError("R203", what, fix=fix)
+        self._moves.finish()
 
     def binding(self, mapper: Mapper[Any]) -> Binding:
         """Return how the rows of `mapper` are bound."""
@@ -118,14 +131,28 @@ class Flushing:
         binding = placement.binding
         routing = self._routing
         if isinstance(binding, ShardedTable):
-            locate = routing.claim if state.key is None else routing.locate
-            shard = self._wiring.states.shard(state, placement, locate)
+            states = self._wiring.states
+            moves = is_changed(state, placement) and not is_deleted(self.context, state)
+            if state.key is None or moves:
+                shard = states.destined(state, placement, routing.claim)
+            else:
+                shard = states.shard(state, placement, routing.locate)
             routing.pins.check(binding.keyspace, shard)
             return self._wiring.shard_destination(binding.keyspace, shard)
         routing.pins.refuse(f"a row of {binding.table.fullname}")
         if isinstance(binding, ReferenceTable):
             return Destination(binding.databases[0])
         return Destination(binding.keyspace.database)
+
+    def _home(self, state: InstanceState[Any]) -> Destination:
+        """Return where the row of a persistent object is."""
+        placement = self._wiring.states.placement(state.manager.mapper)
+        binding = placement.binding
+        if not isinstance(binding, ShardedTable) or not is_changed(state, placement):
+            return self._placed[state].destination
+        shard = self._wiring.states.shard(state, placement, self._routing.locate)
+        self._routing.pins.check(binding.keyspace, shard)
+        return self._wiring.shard_destination(binding.keyspace, shard)
 
     # -- association tables ----------------------------------------------------------------
 

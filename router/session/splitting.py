@@ -92,7 +92,7 @@ class Splitting:
         """
         statement = execution.statement
         mapper = subject_of(statement)
-        if mapper is None or token:
+        if mapper is None or token or isinstance(statement, Insert):
             return {}, {}
         given = {**statement.get_execution_options(), **execution.options}
         how = given.get("synchronize_session", "auto")

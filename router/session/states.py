@@ -27,6 +27,20 @@ class KeyAttributes:
         """Return the key attributes as they are, absent ones as None."""
         return tuple(state.dict.get(name) for name in self.names)
 
+    def known(self, state: InstanceState[Any], name: str) -> Any:
+        """Return one key attribute of a persistent object, loaded or not."""
+        if name in state.dict:
+            return state.dict[name]
+        if self.in_primary_key is None:
+            what = f"{name} of {state.mapper}, a part of its shard key, is not loaded"
+            raise RoutingError("R202", what, fix="load the attribute before changing the other")
+        return self.of_identity(state.key)[self.names.index(name)]
+
+    def committed(self, state: InstanceState[Any]) -> tuple[Any, ...]:
+        """Return the key attributes as the database has them."""
+        old = state.committed_state
+        return tuple(old.get(name, state.dict.get(name)) for name in self.names)
+
     def of_identity(self, key: Any) -> tuple[Any, ...]:
         """Return the shard key that is part of an identity key."""
         return tuple(key[1][at] for at in self.in_primary_key or ())
@@ -60,15 +74,21 @@ class States:
         return found
 
     def shard(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
-        """Return the shard (without its keyspace) where the row of `state` is or will be.
+        """Return the shard (without its keyspace) where the row of `state` is.
+
+        That of a new object is where it will be.
 
         Raises
         ------
         RoutingError
-            The object has no key, a wrong one, or one that has been changed.
+            The object has no key, or a wrong one.
         """
         if state.key is not None:
             return self._persistent(state, placement, locate)
+        return self.destined(state, placement, locate)
+
+    def destined(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
+        """Return the shard that the key attributes name, where the row will be."""
         if len(placement.keys) == 1:
             one = placement.keys[0]
             return shard_of_row(self._pending_key(state, one), one.reader.binding, locate)
@@ -97,17 +117,16 @@ class States:
 
     def _persistent(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
         first = placement.keys[0]
-        refuse_moved(state, placement)
         key: Any = state.key
         if key[2] is not None:
             return str(key[2]).partition("/")[2]
         if first.in_primary_key is not None:
             values = first.of_identity(key)
-        elif any(name not in state.dict for name in first.names):
+        elif any(name not in state.dict for name in first.names) or _is_forgotten(state, first):
             what = f"the shard of {state.mapper} with primary key {key[1]!r} is not known"
             raise RoutingError("R202", what, fix="load the object through the session first")
         else:
-            values = first.raw(state)
+            values = first.committed(state)
         return shard_of_row(first.reader.normalise(values), first.reader.binding, locate)
 
     @staticmethod
@@ -115,7 +134,9 @@ class States:
         values = []
         for name, column in zip(one.names, one.reader.columns, strict=True):
             value = state.dict.get(name)
-            if value is None:
+            if value is None and state.key is not None:
+                value = one.known(state, name)
+            elif value is None:
                 _apply_default(state, name, column, one.reader.binding)
                 value = state.dict.get(name)
             if isinstance(value, ClauseElement):
@@ -123,6 +144,19 @@ class States:
                 raise RoutingError("R202", what, fix="compute the shard key in Python")
             values.append(value)
         return one.reader.normalise(tuple(values))
+
+
+def is_changed(state: InstanceState[Any], placement: Placement) -> bool:
+    """Return whether a persistent object has been given a shard key, the same or another."""
+    if state.key is None or not state.modified:
+        return False
+    return any(name in state.committed_state for one in placement.keys for name in one.names)
+
+
+def _is_forgotten(state: InstanceState[Any], one: KeyAttributes) -> bool:
+    """Return whether an attribute was set without its old value having been known."""
+    old = state.committed_state
+    return any(name in old and not state.attrs[name].history.deleted for name in one.names)
 
 
 def refuse_moved(state: InstanceState[Any], placement: Placement) -> None:

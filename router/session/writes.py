@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapper
 from router.errors import CrossShardError
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.rows import homes_of_rows
+from router.session.states import refuse_moved
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -135,6 +136,8 @@ class Writes:
         if isinstance(binding, UnshardedTable):
             return binding.keyspace.database
         placement = self._wiring.states.placement(state.mapper)
+        if state.key is not None:
+            refuse_moved(state, placement)
         locate = self._routing.claim if state.key is None else self._routing.locate
         return self._database(binding, self._wiring.states.shard(state, placement, locate))
 

@@ -68,21 +68,6 @@ def test_batches_when_parents_are_linked_from_their_side_only(lite: Router) -> N
         assert sent.count("INSERT") == {"d0": 2, "d1": 2, "d2": 2}
 
 
-def test_a_changed_key_is_refused(shop: Router) -> None:
-    """Nothing is written when a row would have to move."""
-    make = shop.sessionmaker()
-    with make.begin() as session:
-        session.add(Customer(id=1, name="c", notes=[Note(id=1, text="t")]))
-    with make() as session:
-        note = session.scalars(select(Note)).one()
-        note.customer_id = 2
-        note.text = "moved"
-        with pytest.raises(RoutingError, match="R203"):
-            session.flush()
-        session.rollback()
-        assert session.scalars(select(Note.text)).all() == ["t"]
-
-
 def test_a_key_changed_by_an_event_handler_is_refused(lite: Router) -> None:
     """`before_insert` runs after the shard was chosen."""
 

@@ -187,3 +187,13 @@ def test_unique_objects_that_nobody_keeps(lite: Router) -> None:
             names = [one.name for one in session.scalars(statement).unique()]
             assert sorted(names) == sorted(f"c{key}" for key in range(300))
             session.expunge_all()
+
+
+def test_aliases_have_no_name(full: Router) -> None:
+    """Rows of an alias and a column keep both, over several shards, too."""
+    other = aliased(Customer)
+    with full.sessionmaker()() as session:
+        result = session.execute(select(other, other.name))
+        assert list(result.keys()) == ["name"]
+        assert sorted(name for _, name in result) == ["c0", "c1", "c2", "c3"]
+        assert len(session.execute(select(other, other.name)).all()[0]) == 2

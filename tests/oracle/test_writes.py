@@ -1,0 +1,140 @@
+"""Random units of work leave the shards as they leave one database, or are refused.
+
+``ROUTER_STATEMENTS`` and ``ROUTER_SEED`` choose how many and which.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, insert, select
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
+
+from router import Router, RouterError
+from router.route.binds import ReferenceTable, ShardedTable
+from tests.oracle import schema
+from tests.oracle.rows import Rows, spread
+from tests.oracle.units import MODELS, Action, Units, objects
+from tests.support.broker import Servers
+from tests.support.databases import fresh_databases
+
+UNITS = int(os.environ.get("ROUTER_STATEMENTS", "12"))
+SEED = os.environ.get("ROUTER_SEED", "")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(0 if UNITS > 200 else 300),
+]
+
+Pair = tuple[Router, Engine]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def pair(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    """The shards, and one database with the same tables, constraints and rows."""
+    dialect = request.param
+    with fresh_databases(servers, tmp_path_factory.mktemp("writes")) as make:
+        *shards, single = make(dialect, schema.DATABASES + 1)
+        rows = [pair for pair in Rows(SEED, dialect).all() if pair[0] is not schema.Ticket]
+        engine = create_engine(single)
+        schema.Base.metadata.create_all(engine)
+        with Router.from_dict(schema.shard_map(shards), metadata=schema.Base.metadata) as router:
+            router.create_all()
+            spread(router, rows)
+            with engine.begin() as connection:
+                for model, some in rows:
+                    connection.execute(insert(getattr(model, "__table__", model)), some)
+            yield router, engine
+        engine.dispose()
+
+
+def test_units_of_work(pair: Pair, request: pytest.FixtureRequest) -> None:
+    """What is seen of each action, of all objects after it, and of all rows after the unit."""
+    router, engine = pair
+    units, outcomes = Units(f"{request.node.name}{SEED}"), Counter[str]()
+    make = router.sessionmaker()
+    for number in range(UNITS):
+        with make() as routed, Session(engine) as plain:
+            done = []
+            for name, action in units.unit():
+                done.append(name)
+                outcome = _outcome(routed, plain, action, f"unit {number}: {done}")
+                outcomes[f"{name} {outcome}"] += 1
+                if outcome != "equal":
+                    routed.rollback()
+                    plain.rollback()
+                    break
+            else:
+                routed.commit()
+                plain.commit()
+        _compare_rows(router, engine, f"unit {number}: {done}")
+    sys.stdout.write("\n".join(f"{key}: {count}" for key, count in sorted(outcomes.items())) + "\n")
+    equal = sum(count for key, count in outcomes.items() if key.endswith("equal"))
+    refused = {key for key in outcomes if key.endswith("refused")}
+    assert equal > outcomes.total() * 0.7
+    assert not refused
+
+
+def _outcome(routed: Session, plain: Session, action: Action, message: str) -> str:
+    try:
+        theirs = action(plain)
+    except (sa_exc.IntegrityError, StaleDataError, ObjectDeletedError, sa_exc.NoResultFound):
+        theirs = None
+    except sa_exc.InvalidRequestError:
+        # It cannot be evaluated in Python.
+        theirs = None
+    try:
+        ours = action(routed)
+    except RouterError as error:
+        if theirs is None:
+            return "invalid"
+        if error.id in ("R305", "R203"):
+            raise AssertionError(f"{message}: {error}") from error
+        return "refused"
+    except (sa_exc.SQLAlchemyError, StaleDataError):
+        if theirs is None:
+            return "invalid"
+        raise
+    assert theirs is not None, message
+    assert _same(ours, theirs), f"{message}: {ours} {theirs}"
+    assert objects(routed) == objects(plain), message
+    return "equal"
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    return bool(ours == theirs)
+
+
+def _compare_rows(router: Router, engine: Engine, message: str) -> None:
+    with router.sessionmaker()() as routed, Session(engine) as plain:
+        for model in MODELS:
+            table: Any = model.__table__
+            theirs = Counter(map(repr, plain.execute(select(table))))
+            binding = router.wiring.binds.of_table(table)
+            places: list[dict[str, str]] = [{}]
+            if isinstance(binding, ReferenceTable):
+                places = [{"database": name} for name in binding.databases]
+            for place in places:
+                ours = Counter(map(repr, routed.execute(select(table), bind_arguments=place)))
+                assert ours == theirs, f"{message}: {table.name}"
+            if isinstance(binding, ShardedTable):
+                _refuse_astray(router, routed, binding, message)
+
+
+def _refuse_astray(router: Router, routed: Any, binding: ShardedTable, message: str) -> None:
+    table = binding.table
+    for shard in binding.keyspace.shards:
+        place = {"shard": binding.keyspace.shard_id(shard)}
+        keys = [table.c[name] for name in binding.key]
+        for key in routed.execute(select(*keys), bind_arguments=place):
+            home = router.wiring.home(binding.keyspace, tuple(key)).shard
+            assert home == place["shard"], f"{message}: {table.name} {key} lies on {shard}"
