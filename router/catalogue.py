@@ -135,7 +135,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "R203": Entry(
         "the shard key changes",
-        "delete the row and insert it under the new key",
+        "change the key of the object and flush, or delete the row and insert it anew",
     ),
     "R204": Entry(
         "a key of the wrong type",
@@ -184,7 +184,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "R305": Entry(
         "a write over several shards",
-        "write one shard key at a time, or add the objects to the session and flush",
+        "read what is needed first and write by shard key, or change the objects and flush",
     ),
     "R306": Entry(
         "the same primary key on several shards",
@@ -199,7 +199,7 @@ CATALOGUE: dict[str, Entry] = {
         "give every column a plain value, or add the objects to the session and flush",
     ),
     "R309": Entry(
-        "a read over several shards is forbidden",
+        "a statement over several shards is forbidden",
         "filter by the shard key, or set `scatter: allow`",
     ),
     "R310": Entry(

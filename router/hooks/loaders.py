@@ -107,6 +107,29 @@ def with_options(statement: Any, *options: Any) -> Any:
     return copy
 
 
+def loaded_like(query: Any, statement: Any, mapper: Any) -> Any:
+    """Return `query`, for objects of `mapper`, with the loader options of `statement`.
+
+    A loader's statement stands at some place in a tree of relationships, which its options
+    start from.
+    """
+    options = [one for one in statement._with_options if _is_about(one, mapper, statement)]
+    copy = with_options(query, *options)
+    options_of_loader = getattr(statement, "_compile_options", None)
+    place = getattr(options_of_loader, "_current_path", None)
+    if place:
+        copy._compile_options = type(options_of_loader) + {"_current_path": place}  # type: ignore[operator]
+    return copy
+
+
+def _is_about(option: Any, mapper: Any, statement: Any) -> bool:
+    if getattr(getattr(statement, "_compile_options", None), "_current_path", None):
+        return True
+    path = getattr(option, "path", None)
+    root = getattr(path[0], "mapper", None) if path else None
+    return root is None or root.isa(mapper) or mapper.isa(root)
+
+
 def eager_options(statement: Any) -> Iterator[Any]:
     """Yield the options that find related objects in the rows of the statement itself."""
     for option in getattr(statement, "_with_options", ()):

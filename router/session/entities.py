@@ -16,7 +16,7 @@ from sqlalchemy.orm.query import FromStatement  # type: ignore[attr-defined]
 from router.errors import CrossShardError
 from router.gather.labels import label_of
 from router.hooks.buffering import assembled, buffering
-from router.hooks.loaders import eager_options, with_options
+from router.hooks.loaders import eager_options, loaded_like, with_options
 from router.session.execution import Execution
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Entities:
         single = len(columns) == 1
         named = columns[0].in_([key[0] for key in keys]) if single else tuple_(*columns).in_(keys)
         query = select(part.expression).where(named)
-        query = with_options(query, *statement._with_options)
+        query = loaded_like(query, statement, inspect(part.expression).mapper)
         options = {**buffering(execution.options), _AGAIN: True}
         arguments = {}
         if shard is not None:

@@ -62,7 +62,7 @@ def is_retryable(error: BaseException) -> bool:
     cause = getattr(error, "orig", None)
     if getattr(cause, "sqlstate", None) in _STATES:
         return True
-    arguments = getattr(cause, "args", ())
+    arguments: tuple[Any, ...] = getattr(cause, "args", ())
     if "database is locked" in str(arguments[:1]):
         return True
     return bool(arguments) and arguments[0] in _NUMBERS

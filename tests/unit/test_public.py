@@ -34,6 +34,7 @@ def test_public_names() -> None:
         "ShardUnavailableError",
         "TransactionInDoubtError",
         "on_shard",
+        "retry",
     ]
     assert all(hasattr(router, name) for name in router.__all__)
 
