@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import insert, select, update
 
 from benchmarks.models import Customer, Sessions, Worlds
 
@@ -34,6 +34,8 @@ def cases(worlds: Worlds) -> list[Case]:
         Case("30 short transactions (get, change, commit), one shard", shorts(near[:30]), 1.15),
         Case("30 short transactions, the four shards in turn", shorts(wide[:30])),
         Case("flush of 1,000 new objects over four shards", flush, 1.5),
+        Case("bulk insert of 100,000 rows over four shards", bulk_insert, 1.3),
+        Case("update of 4,000 rows over four shards", update_all),
         Case("select of 1,000 rows by IN over four shards", in_list(list(range(1000)))),
     ]
 
@@ -77,6 +79,21 @@ def flush(make: Sessions) -> None:
     with make() as session:
         session.add_all(Customer(id=next(_fresh), name="new") for _ in range(1000))
         session.flush()
+        session.rollback()
+
+
+def bulk_insert(make: Sessions) -> None:
+    """Insert rows whose shards alternate in one call, and roll back."""
+    rows = [{"id": next(_fresh), "name": "new"} for _ in range(100_000)]
+    with make() as session:
+        session.execute(insert(Customer), rows)
+        session.rollback()
+
+
+def update_all(make: Sessions) -> None:
+    """Change every row by one statement, and roll back."""
+    with make() as session:
+        session.execute(update(Customer).values(name="changed"))
         session.rollback()
 
 

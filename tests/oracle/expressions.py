@@ -176,7 +176,7 @@ class Expressions:
         if depth and self.chance(0.25):
             parts = [self.predicate(scope, depth - 1) for _ in range(2)]
             return self.any_of(
-                lambda: and_(*parts), (2, lambda: or_(*parts)), lambda: not_(parts[0])
+                lambda: and_(*parts), (2, lambda: or_(*parts)), lambda: not_(and_(*parts))
             )
         if depth and self.chance(0.12):
             return self.subcondition(scope)
