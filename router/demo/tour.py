@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
 from rich.table import Table
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import joinedload
 
 from router.demo import data
 from router.demo.load import load
-from router.demo.models import Flight, Plane, Weather
+from router.demo.models import Airline, Flight, Plane, Weather
 from router.demo.servers import MAP, marker, servers
-from router.errors import CrossShardError
+from router.errors import RouterError
 from router.router import Router
 
 WIDTH = 80
@@ -108,12 +108,56 @@ def across(router: Router, console: Console) -> None:
         console.print(f"{len(session.scalars(some).all())} rows")
 
 
+def merged(router: Router, console: Console) -> None:
+    """Rank the airlines: every shard counts its own flights, and a merge adds up."""
+    flights, miles = func.count(), func.sum(Flight.distance)
+    statement = (
+        select(Airline.name, flights, miles)
+        .join(Flight, Flight.carrier == Airline.carrier)
+        .group_by(Airline.name)
+        .order_by(flights.desc())
+        .limit(3)
+    )
+    _outline(router, statement, console)
+    with router.sessionmaker()() as session:
+        table = Table("airline", "flights", "miles", box=None)
+        for name, count, distance in session.execute(statement):
+            table.add_row(name, f"{count:,}", f"{distance:,}")
+        console.print(table)
+
+
+def gathered(router: Router, console: Console) -> None:
+    """Join flights with the weather, which is in another database."""
+    first, last = datetime(2013, 2, 8, 17, tzinfo=UTC), datetime(2013, 2, 8, 23, tzinfo=UTC)
+    hour = func.date_trunc("hour", Flight.departed)
+    statement = (
+        select(Weather.origin, func.min(Weather.temp), func.count())
+        .join(Flight, (Flight.origin == Weather.origin) & (hour == Weather.measured))
+        .where(Weather.measured.between(first, last), Flight.departed.between(first, last))
+        .group_by(Weather.origin)
+        .order_by(Weather.origin)
+    )
+    _outline(router, statement, console)
+    with router.sessionmaker()() as session:
+        table = Table("airport", "coldest, °F", "flights", box=None)
+        for origin, coldest, count in session.execute(statement):
+            table.add_row(origin, f"{coldest:.1f}", f"{count:,}")
+        console.print(table)
+
+
+def _outline(router: Router, statement: Any, console: Console) -> None:
+    plan = router.explain(statement)
+    console.print(f"{plan.tier.name.lower()}: {plan.tier.value}", markup=False)
+    for line in (*plan.reasons, *plan.steps):
+        console.print(f"  - {line}", markup=False)
+
+
 def refused(router: Router, console: Console) -> None:
-    """Show the error of a statement that several shards could answer wrongly."""
+    """Show the error of a statement that could be anywhere."""
     with router.sessionmaker()() as session:
         try:
-            session.scalars(select(Plane).order_by(Plane.seats.desc()).limit(3))
-        except CrossShardError as error:
+            session.execute(text("SELECT count(*) FROM planes"))
+        except RouterError as error:
             console.print(str(error), markup=False)
 
 
@@ -137,6 +181,8 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("Where the rows went", where),
     ("One plane and its flights: one shard", lookup),
     ("Planes of one maker: every shard; a list of planes: only their shards", across),
+    ("The busiest airlines: counted on every shard, and merged", merged),
+    ("A snowstorm: flights joined with another database", gathered),
     ("What is refused, rather than answered wrongly", refused),
     ("One transaction over three databases", atomic),
 )

@@ -13,6 +13,7 @@ from router.errors import CrossShardError
 from router.gather.labels import LABEL
 from router.gather.pushdown import condition_on
 from router.gather.top import Top, top_of
+from router.hooks.trace import Scope
 from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.circumstances import Circumstances
 from router.route.environment import layers
@@ -22,6 +23,7 @@ from router.route.parameters import Parameters
 from router.route.several import destinations_of
 from router.route.shape import Shape
 from router.route.target import Destination
+from router.route.texts import is_plain_value
 from router.shardmap.model import ShardedKeyspace, ShardMap
 
 Backend = Callable[[str], str]
@@ -173,7 +175,8 @@ def _columns(table: Table, facts: Facts) -> tuple[str, ...]:
     """Return the columns of `table` that the statement mentions, or all if that is not known."""
     names = [column.name for column in table.columns]
     trace = facts.trace
-    if trace.whole_rows or trace.texts or trace.operators or trace.opaque:
+    read = all(map(is_plain_value, trace.texts)) and not trace.operators and not trace.opaque
+    if trace.whole_rows or not read or any(map(_is_star, trace.scopes)):
         labels = (LABEL,) if any(name == LABEL for _, name in trace.columns) else ()
         return (*names, *labels)
     elements = {one.element: one.table for one in facts.occurrences}
@@ -182,6 +185,12 @@ def _columns(table: Table, facts: Facts) -> tuple[str, ...]:
     labels = (LABEL,) if LABEL in used else ()
     known = used - {LABEL} <= set(names)
     return (*(n for n in names if n in used or not known), *labels)
+
+
+def _is_star(scope: Scope) -> bool:
+    """Return whether a SELECT shows every column, whatever there is."""
+    shown = scope.select._raw_columns
+    return any("*" in (getattr(one, "text", None), getattr(one, "name", None)) for one in shown)
 
 
 def _table_of(element: Any, elements: Mapping[Any, Table]) -> Table | None:

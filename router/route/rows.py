@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Column
 from sqlalchemy.orm import Mapper
@@ -18,6 +21,9 @@ from router.route.parameters import plain_value
 from router.route.predicates import Null as NullKey
 from router.shardmap.functions.protocol import NoShardError
 from router.shardmap.keytypes import KeyValueError
+
+_PLAIN = frozenset((int, str, float, bool, bytes, type(None), Decimal, date, datetime, UUID))
+"""Classes of values that are no SQL."""
 
 
 def parameter_rows(params: Any) -> Sequence[Mapping[Any, Any]]:
@@ -42,6 +48,8 @@ def expressions_of(rows: Iterable[Mapping[Any, Any]]) -> Iterator[ClauseElement]
     """Yield the SQL expressions among the values of `rows`."""
     for row in rows:
         for value in row.values():
+            if value.__class__ in _PLAIN:
+                continue
             if hasattr(value, "__clause_element__"):
                 value = value.__clause_element__()
             if isinstance(value, ClauseElement) and not isinstance(value, (BindParameter, Null)):
@@ -182,17 +190,25 @@ def homes_of_rows(
     """Return the shard of each row, asking once for keys that are there several times."""
     reader = KeyReader(binding, mapper)
     plain = _plain_name(reader, rows)
-    known: dict[Any, str] = {}
+    if plain is None:
+        return [shard_of_row(reader.key(row), binding, locate) for row in rows]
+    normalise = binding.types[0].normalise
+    # Of these types equal values are equal keys: True is 1, and 1.0, too.
+    known: dict[type, dict[Any, str]] = {int: {}, str: {}}
     homes = []
     for row in rows:
-        given = row[plain] if plain is not None else None
-        # Of these types equal values are equal keys: True is 1, and 1.0, too.
-        lasting = given.__class__ in (int, str)
-        home = known.get((given.__class__, given)) if lasting else None
+        given = row[plain]
+        homes_of_type = known.get(given.__class__)
+        if homes_of_type is None:
+            homes.append(shard_of_row(reader.key(row), binding, locate))
+            continue
+        home = homes_of_type.get(given)
         if home is None:
-            home = shard_of_row(reader.key(row), binding, locate)
-            if lasting:
-                known[given.__class__, given] = home
+            try:
+                home = shard_of_row((normalise(given),), binding, locate)
+            except KeyValueError:
+                home = shard_of_row(reader.key(row), binding, locate)
+            homes_of_type[given] = home
         homes.append(home)
     return homes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import Insert, Table
 from sqlalchemy.sql import sqltypes
 
 from router.hooks.statements import appendages, select_names
-from router.route.binds import Binding, ShardedTable
+from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.facts import Facts
 from router.route.regions import ColumnRef
@@ -129,6 +129,11 @@ class Transfers:
             what = f"INSERT ... SELECT into {table.fullname} from another place: {reason}"
             fix = "read the rows first, then insert them"
             return Target(Reach.REFUSED, refusal=Refusal("R305", what, fix=fix))
+        if isinstance(binding, ReferenceTable):
+            column = next(_generated_by_database(table, statement), None)
+            if column is not None:
+                what = f"the value of {table.fullname}.{column} is generated for each copy"
+                return refused("R308", what)
         reasons = ("the rows are read first, then inserted where their keys say",)
         return Target(Reach.SOME, self._places(binding), reasons, exact=Tier.TRANSFERRED)
 
@@ -148,6 +153,19 @@ def _generated(table: Table, statement: Any) -> bool:
     names = set(select_names(statement))
     missing = (column for column in table.columns if column.key not in names)
     return any(column.default is not None for column in missing)
+
+
+def _generated_by_database(table: Table, statement: Any) -> Iterator[str]:
+    """Yield the columns of a reference table that the SELECT leaves to each copy."""
+    names = set(select_names(statement))
+    for column in table.columns:
+        default: Any = column.default
+        counted = column is table.autoincrement_column or column.identity is not None
+        made = column.server_default is not None or (
+            default is not None and not default.is_scalar and not default.is_callable
+        )
+        if column.key not in names and (counted or made):
+            yield column.name
 
 
 def _unreadable(statement: Any, table: Table) -> str | None:

@@ -170,7 +170,7 @@ DIFFERENT = {
     "where": delete(Simple).where(Simple.name < func.random()),
     "text": update(Simple).values(name=text("random()")),
     "subquery": update(Simple).values(name=select(func.max(Unit.code)).scalar_subquery()),
-    "from select": insert(Simple).from_select(["id", "name"], select(Unit.id, Unit.code)),
+    "from select": insert(Unit).from_select(["code", "made"], select(Simple.name, Simple.name)),
 }
 
 

@@ -202,3 +202,14 @@ def test_only_the_first_rows_are_copied(make_databases: MakeDatabases) -> None:
             assert session.scalars(statement.limit(1).offset(1)).all() == ["b"]
             with pytest.raises(CrossShardError, match="R310"):
                 session.scalars(statement)
+
+
+def test_a_star_is_every_column(full: Router) -> None:
+    """The copies have all columns then, in their order."""
+    other = aliased(Account)
+    joined = select(literal_column("*")).select_from(Account)
+    joined = joined.join(Customer, Customer.id == Account.id).join(other, other.id == Account.id)
+    with full.sessionmaker()() as session:
+        rows = session.execute(joined).all()
+        assert len(rows) == 2
+        assert len(rows[0]) == 2 + len(Customer.__table__.columns) + 2
