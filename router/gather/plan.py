@@ -13,6 +13,7 @@ from router.errors import CrossShardError
 from router.gather.labels import LABEL
 from router.gather.pushdown import condition_on
 from router.gather.top import Top, top_of
+from router.hooks.statements import plain_table
 from router.hooks.trace import Scope
 from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.circumstances import Circumstances
@@ -179,8 +180,7 @@ def _columns(table: Table, facts: Facts) -> tuple[str, ...]:
     if trace.whole_rows or not read or any(map(_is_star, trace.scopes)):
         labels = (LABEL,) if any(name == LABEL for _, name in trace.columns) else ()
         return (*names, *labels)
-    elements = {one.element: one.table for one in facts.occurrences}
-    used = {name for element, name in trace.columns if _table_of(element, elements) is table}
+    used = {name for element, name in trace.columns if _table_of(element) is table}
     used.update(column.name for column in table.primary_key)
     labels = (LABEL,) if LABEL in used else ()
     known = used - {LABEL} <= set(names)
@@ -193,14 +193,11 @@ def _is_star(scope: Scope) -> bool:
     return any("*" in (getattr(one, "text", None), getattr(one, "name", None)) for one in shown)
 
 
-def _table_of(element: Any, elements: Mapping[Any, Table]) -> Table | None:
+def _table_of(element: Any) -> Table | None:
     if element is None:
         return None
-    found = elements.get(element)
-    if found is not None:
-        return found
     base = layers(element)[-1]
-    return next((table for one, table in elements.items() if layers(one)[-1] is base), None)
+    return plain_table(base) if isinstance(base, Table) else None
 
 
 # -- the database where the statement runs -------------------------------------------------------
