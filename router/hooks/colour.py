@@ -11,19 +11,24 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 
 __all__ = [
     "among_tasks",
     "await_only",
+    "begin",
     "finish",
     "greenlet_spawn",
     "in_greenlet",
     "pause",
     "taking_turns",
 ]
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 3.0
 
 among_tasks: ContextVar[bool] = ContextVar("among_tasks", default=False)
 """Whether the current task shares its session with others."""
@@ -47,15 +52,45 @@ def finish(call: Callable[[], object]) -> None:
 
 async def _finished(coroutine: Coroutine[Any, Any, object]) -> None:
     task = asyncio.ensure_future(coroutine)
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await _until_done(task, None)
     task.result()
     if cancelled is not None:
         raise cancelled
+
+
+def begin(call: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """Return what `call` does; for a task that is cancelled meanwhile, `undo` it first.
+
+    Some calls leave something open when they are interrupted.  So `call` is let go on, below
+    asyncio, for up to `GRACE_SECONDS` after its task was cancelled.
+    """
+    made: T = await_only(_begun(call, undo))
+    return made
+
+
+async def _begun(call: Callable[[], T], undo: Callable[[T], object]) -> T:
+    task: asyncio.Task[T] = asyncio.ensure_future(greenlet_spawn(call))
+    cancelled = await _until_done(task, GRACE_SECONDS)
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled() and task.exception() is None:
+        await _finished(greenlet_spawn(undo, task.result()))
+    raise cancelled
+
+
+async def _until_done(
+    task: asyncio.Task[Any], grace: float | None
+) -> asyncio.CancelledError | None:
+    """Wait for `task`, also when cancelled; then for `grace` seconds before it is cancelled."""
+    cancelled = None
+    while not task.done():
+        try:
+            done, _ = await asyncio.wait([task], timeout=grace if cancelled else None)
+            if not done:
+                task.cancel()
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
 
 
 class _Turn:

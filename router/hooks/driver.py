@@ -18,6 +18,7 @@ from greenlet import getcurrent
 from sqlalchemy import Connection, Engine
 
 from router.hooks import cancelling
+from router.hooks.colour import begin, in_greenlet
 from router.lanes.lane import Lane, current_lane
 from router.lanes.link import Link
 from router.lanes.pace import Measured, Pace
@@ -77,11 +78,21 @@ def forget(engine: Engine) -> None:
 
 def connect(engine: Engine) -> Connection:
     """Return ``engine.connect()``; in a lane, others go on if that has to wait."""
+    if opens_below_asyncio(engine):
+        return begin(engine.connect, Connection.close)
     lane, link = current_lane(), _links.get(engine.dialect)
     if lane is None or link is None or _has_idle(engine.pool):
         return engine.connect()
     found: Connection = lane.wait(engine.connect, link, "connect", undo=Connection.close)
     return found
+
+
+def opens_below_asyncio(engine: Engine) -> bool:
+    """Return whether connecting would open a connection that a cancelled task would leave open.
+
+    A pool knows a connection only after its "connect" events, which wait for the database too.
+    """
+    return engine.dialect.is_async and in_greenlet() and not _has_idle(engine.pool)
 
 
 def call_in_lane(connection: Connection, key: str, call: Callable[[], Any]) -> Any:

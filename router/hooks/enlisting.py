@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.util import EMPTY_DICT
 
 from router.hooks.colour import among_tasks, taking_turns
-from router.hooks.driver import connect
+from router.hooks.driver import connect, opens_below_asyncio
 from router.lanes.lane import current_lane
 
 Enlist = Callable[[Any, Any], Connection]
@@ -36,9 +36,9 @@ class _Opened:
         return self._connection
 
 
-def is_shared() -> bool:
-    """Return whether others use the same session while we wait."""
-    return current_lane() is not None or among_tasks.get()
+def opens_first(engine: Engine) -> bool:
+    """Return whether a connection is opened before the session is told to enlist it."""
+    return current_lane() is not None or among_tasks.get() or opens_below_asyncio(engine)
 
 
 def enlist_opened(

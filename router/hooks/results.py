@@ -1,6 +1,6 @@
 """Results that are made of other results.
 
-Leans on `CursorResult.context`, `Result._fetchiter_impl`, `_metadata`, `_unique_filter_state`,
+Leans on the `context` of results, `Result._fetchiter_impl`, `_metadata`, `_unique_filter_state`,
 `_yield_per`, `_source_supports_scalars`, `_attributes` and `_soft_close`; on
 `IteratorResult.raw`; on `CursorResultMetaData._make_new_metadata` with its `_keymap` and
 `_keys`; on `SimpleResultMetaData` with its `_keymap`, `_keys` and `_create_unique_filters`
@@ -115,6 +115,8 @@ def merged(results: Sequence[Result[Any]], rows: Rows, width: int, *, entity: bo
         _metadata(first._metadata, width), shown, raw=every, _source_supports_scalars=scalars
     )
     result._unique_filter_state = unique
+    # From 2.1 on, loaders ask it whether they have to call `unique()`.
+    result.context = getattr(first, "context", None)
     result._yield_per = first._yield_per
     result._attributes = first._attributes
     if "is_single_entity" in first._attributes:

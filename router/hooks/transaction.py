@@ -26,7 +26,7 @@ from router.hooks.enlisting import (
     endings,
     enlist_in_savepoint,
     enlist_opened,
-    is_shared,
+    opens_first,
     roll_back,
 )
 
@@ -64,12 +64,12 @@ class RoutedTransaction(SessionTransaction):
         enlist = super()._connection_for_bind
         if bind in self._connections:
             return enlist(bind, execution_options)
-        shared = isinstance(bind, Engine) and is_shared()
+        first = isinstance(bind, Engine) and opens_first(bind)
         if self._parent is not None:
-            if shared:
+            if first:
                 return enlist_in_savepoint(self, bind, execution_options, enlist)
             return enlist(bind, execution_options)
-        if shared:
+        if first:
             two_phase = session._begins_two_phase(bind)
             return enlist_opened(self, bind, execution_options, two_phase, enlist)
         session.twophase = session._begins_two_phase(bind)

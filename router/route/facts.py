@@ -285,7 +285,9 @@ class Facts:
         for column in rejected:
             side: Region | None = self.occurrences[column.occurrence].region
             chain = []
-            while side is not None and side not in region.certain():
+            # Of a region around, whose rows these come with, only the missing sides matter.
+            known = region.known()
+            while side is not None and side not in known:
                 chain.append(side)
                 side = side.parent if side.part is Part.NULLABLE or side.is_included() else None
             if side is not None:

@@ -38,6 +38,11 @@ class Part:
     is_labelled: bool
     columns: tuple[Any, ...]
 
+    def selected(self) -> Iterator[Any]:
+        """Yield the columns, those of entities under names that no other column has."""
+        for column in self.columns:
+            yield column.label(None) if self.is_entity else column
+
 
 def parts_of(statement: Any, needs_token: Callable[[type], bool]) -> list[Part]:
     """Return the entries of an ORM SELECT."""
@@ -82,7 +87,7 @@ class Entities:
         """Return the rows of `statement`, whose keys `compute` finds."""
         self._refuse(execution, statement)
         parts = parts_of(statement, self._routing.wiring.needs_token)
-        columns = [column for part in parts for column in part.columns]
+        columns = [column for part in parts for column in part.selected()]
         computed = with_options(statement.with_only_columns(*columns, maintain_column_froms=True))
         rows = compute(execution.of(computed)).all()
         ends = _ends(parts)

@@ -78,6 +78,16 @@ def test_eager_loads(full: Router, load: object) -> None:
         assert sent.count("SELECT") == {}
 
 
+def test_a_joined_load_within_another_load(full: Router) -> None:
+    """Its rows are several for one object, also where they come from several shards."""
+    within = joinedload(Order.customer).joinedload(Customer.notes)
+    statement = select(Customer).options(selectinload(Customer.orders).options(within))
+    with full.sessionmaker()() as session:
+        customers = session.scalars(statement.order_by(Customer.id)).all()
+        assert [[o.number for o in c.orders] for c in customers] == [[0, 1]] * 4
+        assert [[n.text for n in c.notes] for c in customers] == [[f"of {key}"] for key in range(4)]
+
+
 def test_lazy_loads_ask_one_shard(full: Router) -> None:
     """By the key in the relationship's join."""
     with full.sessionmaker()() as session:

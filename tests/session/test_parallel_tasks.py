@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import event, make_url, select, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.util.concurrency import greenlet_spawn
+from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from router import Router, ShardUnavailableError
+from router.hooks import colour
 from router.session.sync import RoutingSession
 from tests.session.shop import Customer
 from tests.session.test_parallel import SHARDS, beside, locked, waiting
@@ -172,3 +173,51 @@ def test_cancelled_from_outside(full: Router) -> None:
 
     asyncio.run(main())
     assert run(full, customers) == [0, 1, 2, 3]
+
+
+@on_both
+def test_cancelled_while_connecting(full: Router) -> None:
+    """A connection that was being opened is closed when its task is cancelled."""
+    opened, closed = [], []
+    engine = full.engines["d0"]
+
+    def connected(connection: Any, _: object) -> None:
+        opened.append(connection)
+        await_only(asyncio.sleep(0.2))
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "close", lambda connection, _: closed.append(connection))
+
+    async def main() -> None:
+        task = asyncio.create_task(spawned(full, customers))
+        await until(lambda: bool(opened))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert closed == opened
+    assert run(full, customers) == [0, 1, 2, 3]
+
+
+@on_both
+def test_a_connection_that_never_comes(full: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that was cancelled does not wait for it for long."""
+    monkeypatch.setattr(colour, "GRACE_SECONDS", 0.1)
+    begun = asyncio.Event()
+
+    def connect(*_: object) -> None:
+        begun.set()
+        await_only(asyncio.Event().wait())
+
+    event.listen(full.engines["d0"], "do_connect", connect)
+
+    async def main() -> None:
+        task = asyncio.create_task(spawned(full, customers))
+        await begun.wait()
+        task.cancel()
+        async with asyncio.timeout(60):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
