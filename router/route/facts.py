@@ -70,6 +70,7 @@ class Facts:
         self.occurrences: list[Occurrence] = []
         self.selects: list[tuple[Select[Any], Region]] = []
         self.compounds = 0
+        self.derives = False
         self.conditions: list[Condition] = []
         self.unread: str | None = None
         self._comparisons = comparisons
@@ -214,6 +215,7 @@ class Facts:
             found.append((join.onclause, Region(region) if join.full else right))
 
     def _derived(self, element: Any, inner: Any, region: Region, env: Environment) -> None:
+        self.derives = True
         names = frozenset(layers(element)[:-1])
         if any(name in self._recursing for name in names) or _is_recursive_part(element):
             # Its rows come from every turn of the recursion, and nothing is known of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import CompoundSelect, Select
@@ -13,6 +14,7 @@ from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import RoutingError
+from router.hooks.mappers import is_orm
 from router.hooks.statements import cache_key, new_cache
 from router.hooks.trace import trace
 from router.route.binds import BindTable
@@ -98,6 +100,10 @@ class Reading:
     def _query_shape(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Shape:
         facts = self._query_facts(statement, binds)
         shape = shape_of(facts, self.binds)
+        if facts.derives and is_orm(statement):
+            # A copy of it with other keys would be wrong: SQLAlchemy copies a derived table
+            # twice where some of its columns are annotated and others are not.
+            shape = replace(shape, narrow=None)
         return shape if facts.occurrences or shape.refusal is not None else self._tableless()
 
     def _query_facts(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Facts:

@@ -91,6 +91,8 @@ class Judge:
         wrong = self._unlike(theirs.rows, ours.rows)
         if wrong and ranks.chooses(self.statement):
             wrong = self._unlike(*(list(map(self.loose, one.rows)) for one in (theirs, ours)))
+        if wrong and ranks.computes_with_chosen(self.statement):
+            wrong = self._unlike(*(list(map(self.looser, one.rows)) for one in (theirs, ours)))
         return wrong
 
     def _unlike(self, theirs: Sequence[Frozen], ours: Sequence[Frozen]) -> str:
@@ -125,9 +127,14 @@ class Judge:
         """Return a row with one value for all that a database takes for equal."""
         return tuple(self._loose_value(value) for value in row)
 
+    def looser(self, row: Frozen) -> Frozen:
+        """Return a row with one value also for what was computed from any of these."""
+        return tuple(self._loosened(value) for value in row)
+
     def _loose_value(self, value: Any) -> Any:
-        if value not in self.known:
-            return value
+        return self._loosened(value) if value in self.known else value
+
+    def _loosened(self, value: Any) -> Any:
         name, what = value[0], value[1]
         if name == "Decimal" and Decimal(what).is_finite():
             return name, str(Decimal(what).normalize() + 0)

@@ -6,9 +6,12 @@ run once more, without its limit, and with one more column: the dense rank of ev
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
+    BinaryExpression,
     CompoundSelect,
     Select,
     Subquery,
@@ -52,6 +55,27 @@ def chooses(statement: Any) -> bool:
         if isinstance(element, FunctionElement) and getattr(element, "name", "") in _CHOOSING:
             return True
     return False
+
+
+def computes_with_chosen(statement: Any) -> bool:
+    """Return whether an expression may be of a value that a database chose among equal ones."""
+    for element in visitors.iterate(statement):
+        if isinstance(element, Subquery | CTE) and chooses(element.element):
+            return True
+        groups = element._group_by_clauses if isinstance(element, Select) else ()
+        if any(map(_is_computed, chain.from_iterable(map(visitors.iterate, groups)))):
+            return True
+        if _is_computed(element) and any(map(_is_choosing, visitors.iterate(element))):
+            return True
+    return False
+
+
+def _is_computed(element: Any) -> bool:
+    return isinstance(element, BinaryExpression | FunctionElement) and not _is_choosing(element)
+
+
+def _is_choosing(element: Any) -> bool:
+    return isinstance(element, FunctionElement) and getattr(element, "name", "") in _CHOOSING
 
 
 def ranked(statement: Any) -> Any:

@@ -124,6 +124,9 @@ class Objects(Selects):
             return self.finished(self.filtered(statement, [source, other]), [source, other]), ()
         statement = select(source.entity).join(relation, isouter=self.chance(0.5))
         statement = statement.options(contains_eager(relation))
+        if relation.property.order_by:
+            # What the rows say is the order of the collection.
+            statement = statement.order_by(*relation.property.order_by)
         return self.filtered(statement, [source, of_model(target)]), ()
 
     def _related(self) -> Loaded:

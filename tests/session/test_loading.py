@@ -88,6 +88,23 @@ def test_a_joined_load_within_another_load(full: Router) -> None:
         assert [[n.text for n in c.notes] for c in customers] == [[f"of {key}"] for key in range(4)]
 
 
+def test_a_load_by_a_derived_table_with_keys_of_several_shards(full: Router) -> None:
+    """The keys stand in a subquery that the loader's statement names in several places."""
+    statement = select(Customer).where(Customer.id.in_([0, 1, 3])).order_by(Customer.id)
+    computed = (Order.total + 1).label("computed")
+    with full.sessionmaker()() as session:
+        found = session.scalars(statement.options(subqueryload(Customer.orders))).all()
+        assert [[o.number for o in c.orders] for c in found] == [[0, 1]] * 3
+        source = aliased(
+            Order, select(Order, computed).where(Order.customer_id.in_([0, 1])).subquery()
+        )
+        joined = select(Customer.id, source.number).outerjoin(
+            source, source.customer_id == Customer.id
+        )
+        rows = session.execute(joined.where(Customer.id.in_([0, 1])).order_by(Customer.id)).all()
+        assert [row.id for row in rows] == [0, 0, 1, 1]
+
+
 def test_lazy_loads_ask_one_shard(full: Router) -> None:
     """By the key in the relationship's join."""
     with full.sessionmaker()() as session:

@@ -220,6 +220,21 @@ def test_equal_values_stand_for_each_other_only_in_groups(theirs: Any, ours: Any
     assert not judged(GROUPS, theirs, ours, both)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("ADA", "Ada"), (Decimal("2.0"), Decimal("2.00")), (0.0, -0.0)]
+)
+def test_what_is_computed_of_such_values_may_differ_as_they_do(theirs: Any, ours: Any) -> None:
+    """An expression of a chosen value is as arbitrary as that value; one of a sum is not."""
+    largest = select(func.max(Parent.name).label("n")).subquery()
+    assert judged(select(largest.c.n + largest.c.n), theirs, ours, [])
+    assert judged(select(func.max(Parent.group) * 2), theirs, ours, [])
+    assert judged(
+        select(func.upper(Parent.name)).group_by(func.upper(Parent.name)), theirs, ours, []
+    )
+    assert not judged(select(func.max(Parent.group)), theirs, ours, [])
+    assert not judged(select(func.sum(Parent.group) * 2), theirs, ours, [])
+
+
 # -- with a router ---------------------------------------------------------------------------
 
 
