@@ -89,10 +89,15 @@ def _rendered(connection: Connection, query: Select[Any]) -> str | None:
         return None
 
 
+def _bare(sql: str) -> str:
+    # The compiler doubles every percent sign, for a driver that fills in parameters. Here there
+    # are none, and without any the driver sends the text as it is.
+    return sql.replace("%%", "%")
+
+
 def _binary(origin: Connection, source: Source, query: str) -> Opened:
     reader: Any = origin.connection.cursor()
-    # With parameters, even none, the doubled percent signs of the compiler are single.
-    copy = reader.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", ())
+    copy = reader.copy(_bare(f"COPY ({query}) TO STDOUT (FORMAT BINARY)"))
     rows = call_in_lane(origin, "COPY", copy.__enter__)
 
     def drain(target: Connection) -> int:
@@ -101,7 +106,7 @@ def _binary(origin: Connection, source: Source, query: str) -> Opened:
         into = f"COPY {quote(source.table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
         writer: Any = target.connection.cursor()
         try:
-            with writer.copy(into.replace("%", "%%"), ()) as sink:
+            with writer.copy(_bare(into)) as sink:
                 for data in rows:
                     sink.write(data)
             return int(writer.rowcount)

@@ -196,7 +196,7 @@ class Expressions:
         if key is None:
             return text("1 = 1")
         kind = kind_of(key)
-        if kind not in COMPARED:
+        if kind not in COMPARED or kind == "bool":
             return key.is_not(None)
         some = [self.value(kind) for _ in range(self.values.randint(1, 4))]
         return self.any_of(

@@ -66,6 +66,18 @@ def test_a_join_over_keyspaces(full: Router) -> None:
     assert temporary(full) == []
 
 
+def test_percent_signs(full: Router) -> None:
+    """Signs that mean something to drivers reach the conditions of the copying as they are."""
+    with full.sessionmaker().begin() as session:
+        session.get_one(Customer, 1).name = "50%"
+        session.get_one(Customer, 4).name = "50%%"
+    joined = select(Account.name).join(Customer, Customer.id == Account.id).order_by(Account.id)
+    with full.sessionmaker()() as session:
+        assert session.scalars(joined.where(Customer.name == "50%")).all() == ["a"]
+        assert session.scalars(joined.where(Customer.name == "50%%")).all() == ["b"]
+        assert session.scalars(joined.where(Customer.id % 3 == 1)).all() == ["a", "b"]
+
+
 def test_a_join_of_other_columns(full: Router) -> None:
     """Rows of one shard meet those of another."""
     other = aliased(Order)
