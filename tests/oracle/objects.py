@@ -125,8 +125,10 @@ class Objects(Selects):
         statement = select(source.entity).join(relation, isouter=self.chance(0.5))
         statement = statement.options(contains_eager(relation))
         if relation.property.order_by:
-            # What the rows say is the order of the collection.
-            statement = statement.order_by(*relation.property.order_by)
+            # What the rows say is the order of the collection; objects that the first row of
+            # several places would be ties that no rank can tell.
+            key = relation.parent.primary_key
+            statement = statement.order_by(*key, *relation.property.order_by)
         return self.filtered(statement, [source, of_model(target)]), ()
 
     def _related(self) -> Loaded:
