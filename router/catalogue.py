@@ -210,6 +210,10 @@ CATALOGUE: dict[str, Entry] = {
         "a write that failed on one of its shards",
         "roll back: the session, or the savepoint that the write was made in",
     ),
+    "R312": Entry(
+        "rows that changed between being found and being written",
+        "do the transaction again, as `router.retry()` does",
+    ),
     # -- transactions -------------------------------------------------------------------
     "R401": Entry(
         "databases that cannot commit together",

@@ -9,10 +9,11 @@ from typing import Any
 from router.errors import RouterError
 from router.gather.copying import rows_to_copy
 from router.gather.plan import GatherPlan, Reading, plan_gather
-from router.hooks.statements import is_opaque, resolved
+from router.hooks.statements import is_opaque, plain_table, resolved
 from router.rewrite.decompose import Decomposition
 from router.rewrite.terms import TextOrder, Undecomposable
 from router.route.circumstances import Circumstances
+from router.route.finding import finding_of
 from router.route.target import Reach, Refusal, Target, Tier
 from router.route.tiers import locking
 from router.session.merging import decomposed
@@ -102,6 +103,8 @@ def explain(wiring: Wiring, statement: Any, params: Any = None) -> Plan:
         return _merged(wiring, statement, params, target)
     if target.tier is Tier.GATHERED:
         return _gathered(wiring, statement, params, target)
+    if target.tier is Tier.FOUND or target.tier is Tier.MOVED:
+        return _found(wiring, statement, target)
     sent = tuple(
         _planned(wiring, one.name, one.database, statement, _given(params, target, one.database))
         for one in target.destinations
@@ -134,6 +137,14 @@ def _merged(wiring: Wiring, statement: Any, params: Any, target: Target) -> Plan
         for one in target.destinations
     )
     return Plan(target, Tier.MERGED, reasons, sent, _steps(found))
+
+
+def _found(wiring: Wiring, statement: Any, target: Target) -> Plan:
+    binding: Any = wiring.binds.of_table(plain_table(statement.table))
+    finding = finding_of(statement, binding, moves=target.tier is Tier.MOVED)
+    found = explain(wiring, finding.query if finding is not None else statement)
+    steps = (*found.steps, "lock the rows that were found", "write them by their keys")
+    return Plan(target, target.tier, (*target.reasons, *found.reasons), found.statements, steps)
 
 
 def _steps(found: Decomposition) -> tuple[str, ...]:

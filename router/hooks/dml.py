@@ -1,7 +1,7 @@
 """Parts of INSERT, UPDATE and DELETE statements that are put together anew.
 
 Leans on `Insert._multi_values` and `._generate`, on the `_values`, `_ordered_values`,
-`_where_criteria` and `_returning` of DML statements, on
+`_where_criteria`, `_with_options` and `_returning` of DML statements, on
 `BulkUDCompileState._eval_condition_from_statement` (`_BulkUDCompileState` from 2.1 on), which
 decides whether the ORM can evaluate criteria in Python, and on what `ColumnDefault` calls its
 functions with.  Checked against 2.0.40 and 2.1.9.
@@ -42,6 +42,19 @@ def with_rows(statement: Any, rows: Sequence[Any]) -> Any:
     copy = statement._generate()
     copy._multi_values = (list(rows),)
     return copy
+
+
+def with_criteria(statement: Any, criteria: Any, values: Mapping[Any, Any]) -> Any:
+    """Return a copy of an UPDATE or DELETE with other criteria, and some other new values."""
+    copy = statement._generate()
+    copy._where_criteria = (criteria,)
+    return copy.values(dict(values)) if values else copy
+
+
+def loader_options(statement: Any) -> Sequence[Any]:
+    """Return the options of an ORM statement, such as criteria that are added to it."""
+    options: Sequence[Any] = getattr(statement, "_with_options", ())
+    return options
 
 
 def evaluates(statement: Any, mapper: Any) -> bool:

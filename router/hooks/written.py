@@ -78,6 +78,16 @@ class Nothing(Written):
         super().__init__((), None)
 
 
+class Counted(Written):
+    """What an UPDATE did to so many rows."""
+
+    is_insert = False
+
+    def __init__(self, rowcount: int) -> None:
+        super().__init__((), None)
+        self.rowcount = rowcount
+
+
 def written(results: Sequence[Result[Any]], positions: Positions | None = None) -> Result[Any]:
     """Return the results of a write's parts as one.
 

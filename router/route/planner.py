@@ -38,7 +38,7 @@ class Planner:
         self.binds = binds
         self._map = binds.shard_map
         self._reading = Reading(binds, dialects)
-        self._updates = Updates(self._reading)
+        self._updates = Updates(self._reading, self._read)
         transfers = Transfers(
             binds, self._query, self._read, lambda query, params: self.facts(query, params)[0]
         )

@@ -30,6 +30,8 @@ class Tier(Enum):
     COPIES = "every copy of a reference table"
     SPLIT = "rows of a write, each where its key says"
     FANNED = "a write that every shard applies to its own rows"
+    FOUND = "rows that are found first, then written by their keys"
+    MOVED = "rows that are found first, then moved to the shards of their new keys"
     TRANSFERRED = "rows that are read first, then inserted"
     REFUSED = "refused"
 

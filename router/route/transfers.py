@@ -173,19 +173,20 @@ def _unreadable(statement: Any, table: Table) -> str | None:
     option = irregular(statement)
     if option is not None:
         return option
-    if any(appendages(statement)):
+    if next(appendages(statement), None) is not None:
         return "it returns or uses more than columns"
     selected = list(statement.select.selected_columns)
     for name, column in zip(select_names(statement), selected, strict=False):
         target = table.columns.get(name)
         if target is None:
             return f"{name} is not the name of a column"
-        if not _is_copied(column.type, target.type):
+        if not is_copied(column.type, target.type):
             return f"the value of {name} may change between {column.type!r} and {target.type!r}"
     return None
 
 
-def _is_copied(source: Any, target: Any) -> bool:
+def is_copied(source: Any, target: Any) -> bool:
+    """Return whether a value of one type is the same after it was read and written as another."""
     for kind in _COPIED:
         if isinstance(source, kind) and isinstance(target, kind):
             plain = not isinstance(source, sqltypes.Enum) and not isinstance(target, sqltypes.Enum)

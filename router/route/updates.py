@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,13 @@ from router.route.aim import aim
 from router.route.binds import ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.facts import Facts, UnreadableError
+from router.route.finding import finding_of
 from router.route.reading import Reading
 from router.route.rows import KeyReader, expressions_of
+from router.route.several import destinations_of
 from router.route.shape import Shape
 from router.route.shaping import shape_of
-from router.route.target import Reach, Refusal, Target, Tier, refused
+from router.route.target import Destination, Reach, Refusal, Target, Tier, refused
 from router.route.writes import (
     CLOCKS,
     REPEATED,
@@ -33,12 +35,18 @@ from router.route.writes import (
     unrepeatable,
 )
 
+Read = Callable[[Any, Any, Circumstances], tuple[Target, Shape]]
+
+_AVOIDABLE = frozenset(("R203", "R301", "R302", "R303", "R305"))
+_FOUND = "its rows are found and locked first, then written by their keys"
+
 
 class Updates:
     """Finds the targets of UPDATE and DELETE statements."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, read: Read) -> None:
         self._reading = reading
+        self._read = read
         self._binds = reading.binds
 
     def target(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
@@ -52,7 +60,27 @@ class Updates:
         )
         shard_map = self._binds.shard_map
         targets = [_fanned(aim(shape, read(row), shard_map, around)) for row in rows]
-        return targets[0] if len(targets) == 1 else _split(targets), shape
+        target = targets[0] if len(targets) == 1 else _split(targets)
+        refusal = target.refusal
+        if refusal is None or refusal.id not in _AVOIDABLE or params or around.hint is not None:
+            return target, shape
+        return self._found(statement, target, around), shape
+
+    def _found(self, statement: Any, target: Target, around: Circumstances) -> Target:
+        """Return the target of a write whose rows can be found beforehand, else `target`."""
+        binding = self._binds.of_table(plain_table(statement.table))
+        moves = target.refusal is not None and target.refusal.id == "R203"
+        if isinstance(binding, ReferenceTable) or (moves and statement._returning):
+            return target
+        finding = finding_of(statement, binding, moves=moves)
+        if finding is None or self._read(finding.query, None, around)[0].refusal is not None:
+            return target
+        if isinstance(binding, ShardedTable):
+            places = destinations_of(binding.keyspace, frozenset(binding.keyspace.shards))
+        else:
+            places = (Destination(binding.keyspace.database),)
+        tier = Tier.MOVED if moves else Tier.FOUND
+        return Target(Reach.SOME, places, (_FOUND,), exact=tier)
 
     def _shape(self, statement: Any, binds: Sequence[Any], names: Sequence[str]) -> Shape:
         table = plain_table(statement.table)

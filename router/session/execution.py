@@ -29,6 +29,10 @@ class Execution:
         """Return the same execution of another statement, perhaps with other parameters."""
         return replace(self, statement=statement, params=params[0] if params else self.params)
 
+    def under(self, options: Mapping[str, Any]) -> Execution:
+        """Return the same execution with other execution options."""
+        return replace(self, options=options)
+
     def unrouted(self) -> Any:
         """Execute as given."""
         return self.run(

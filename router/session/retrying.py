@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from router.errors import CrossShardError
+
 T = TypeVar("T")
 
 _STATES = frozenset({"40001", "40P01"})
@@ -46,7 +48,7 @@ def retry(
     for attempt in range(1, attempts):
         try:
             return _attempt(make, work)
-        except DBAPIError as error:
+        except (DBAPIError, CrossShardError) as error:
             if not is_retryable(error):
                 raise
         time.sleep(pause * 2 ** (attempt - 1) * (0.5 + random.random()))  # noqa: S311
@@ -57,7 +59,7 @@ def is_retryable(error: BaseException) -> bool:
     """Return whether the transaction that met `error` may succeed when it is done again."""
     if getattr(error, "router_committing", False):
         return False
-    if getattr(error, "connection_invalidated", False):
+    if getattr(error, "connection_invalidated", False) or getattr(error, "id", "") == "R312":
         return True
     cause = getattr(error, "orig", None)
     if getattr(cause, "sqlstate", None) in _STATES:

@@ -23,6 +23,7 @@ from router.route.shape import Shape
 from router.route.target import Destination, Reach, Target, Tier
 from router.session.directories import Directories
 from router.session.execution import Execution
+from router.session.finding import Finders
 from router.session.flushing import Flushing
 from router.session.gathering import Gathering
 from router.session.hints import hinted_shard, scatter_option
@@ -74,6 +75,14 @@ class Routing:
         self.merging = Merging(self)
         self.splitting = Splitting(self)
         self.transferring = Transferring(self)
+        self.finders = Finders(self)
+        self._ways: Mapping[Tier, Splitting | Transferring | Finders] = {
+            Tier.SPLIT: self.splitting,
+            Tier.FANNED: self.splitting,
+            Tier.TRANSFERRED: self.transferring,
+            Tier.FOUND: self.finders,
+            Tier.MOVED: self.finders,
+        }
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -138,10 +147,9 @@ class Routing:
         tokens = is_orm(statement) and (shape.tokens or isinstance(statement, _UNSEEN))
         if tokens:
             self.tell_shards_apart()
-        if target.tier is Tier.SPLIT or target.tier is Tier.FANNED:
-            return self.splitting.execute(execution, target)
-        if target.tier is Tier.TRANSFERRED:
-            return self.transferring.execute(execution)
+        way = self._ways.get(target.tier)
+        if way is not None:
+            return way.execute(execution, target)
         if len(target.destinations) == 1:
             destination = target.destinations[0]
             self._last[:] = (destination.database,)
@@ -186,6 +194,10 @@ class Routing:
         return binds
 
     # -- plans -----------------------------------------------------------------------------
+
+    def plan(self, execution: Execution) -> Plan:
+        """Return where an execution goes."""
+        return self._plan(execution, resolved(execution.statement))
 
     def _plan(self, execution: Execution, statement: Any) -> Plan:
         around = self.circumstances(statement, execution.options, execution.arguments)

@@ -9,6 +9,7 @@ from router.errors import CrossShardError
 from router.hooks.dml import computed_default
 from router.hooks.statements import on_conflict, plain_table, resolved, select_names, without_select
 from router.hooks.written import Nothing, written
+from router.route.target import Target
 from router.session.execution import Execution
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ class Transferring:
     def __init__(self, routing: Routing) -> None:
         self._routing = routing
 
-    def execute(self, execution: Execution) -> Any:
+    def execute(self, execution: Execution, target: Target) -> Any:
         """Read the rows as any SELECT is read, and insert them where their keys say.
 
         All are read before the first is inserted: none of the new ones may be read.
         """
+        del target  # The new rows are routed when their keys are known.
         statement = resolved(execution.statement)
         options = execution.flushed(self._routing.session)
         rows = self._read(statement, execution, options)

@@ -107,11 +107,11 @@ class Oracle:
         """
         ours: Answer | None = None
         theirs: Answer | None = None
-        refused: sa_exc.SQLAlchemyError | None = None
+        refused: Exception | None = None
         with self._opened(self._plain) as session:
             try:
                 theirs = answer_of(session, statement, params, touch)
-            except sa_exc.SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - SQLAlchemy itself may fail on a statement
                 refused = error
                 session.rollback()
         with self._opened(self._sessions) as session:
@@ -120,6 +120,9 @@ class Oracle:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
                 session.rollback()
                 return self._failed(statement, params, error, refused)
+        if theirs is None and not isinstance(refused, sa_exc.SQLAlchemyError):
+            reason = _first_line(refused)
+            return self._comparison(statement, params, Outcome.INVALID, reason, error=refused)
         if theirs is None:
             found = (Outcome.WRONG, f"one database says: {_first_line(refused)}")
             return self._comparison(statement, params, *found, got=ours.shown, error=refused)
@@ -152,7 +155,8 @@ class Oracle:
         self, statement: Any, params: Any, error: Exception, refused: BaseException | None
     ) -> Comparison:
         reason, outcome = _first_line(error), Outcome.ERROR
-        if refused is not None and isinstance(error, sa_exc.SQLAlchemyError):
+        known = isinstance(error, sa_exc.SQLAlchemyError)
+        if refused is not None and (known or type(error) is type(refused)):
             reason, outcome = _first_line(refused), Outcome.INVALID
         elif isinstance(error, RouterError):
             outcome = Outcome.REFUSED

@@ -50,6 +50,8 @@ class Units:
             self.updated,
             self.updated,
             self.deleted,
+            self.found,
+            self.found,
             self.updated_by_key,
             self.selected,
             self.merged,
@@ -244,6 +246,25 @@ class Units:
         ]
         how = self._one(["auto", "fetch", False])
         return self._executed(self._one(writes), how)
+
+    def found(self) -> Action:
+        """UPDATE and DELETE whose rows depend on other places, or change their shard."""
+        key, other, word = self._one(KEYS), self._one(KEYS), self._one(WORDS)
+        ids, names = select(Invoice.id), select(Account.owner)
+        largest = select(func.max(Customer.score)).scalar_subquery()
+        near = select(func.count()).where(Invoice.id < Customer.id).scalar_subquery()
+        writes = [
+            delete(Note).where(Note.id.in_(ids), Note.id > key),
+            delete(Account).where(Account.id.in_(select(Note.id)), Account.id > 900),
+            update(Customer).where(Customer.name.in_(names)).values(score=Customer.score - 1),
+            update(Customer).where(Customer.score == largest).values(name=word),
+            update(Customer).where(Customer.id > key).values(score=near, name=word),
+            update(Account).where(~exists().where(Note.title == Account.owner)).values(owner=word),
+            update(Invoice).where(Invoice.label.in_(select(Customer.name))).values(label=word),
+            update(Note).where(Note.customer_id == key).values(customer_id=other, title=word),
+            update(Note).where(Note.id.in_(ids)).values(customer_id=Note.customer_id + 1),
+        ]
+        return self._executed(self._one(writes), self._one(["auto", "fetch"]))
 
     def _executed(self, write: Any, how: Any) -> Action:
         def act(session: Session) -> Answer:
