@@ -48,7 +48,9 @@ class Source:
     top: Top | None = None
 
     def is_whole_in(self, database: str) -> bool:
-        """Return whether all rows that are needed are in `database`."""
+        """Return whether all rows that are needed are in `database`, with all their columns."""
+        if LABEL in self.columns:
+            return False
         if self.replicated:
             return database in self.homes
         return database in self.homes and {at.database for at in self.places} <= {database}

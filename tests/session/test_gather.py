@@ -113,6 +113,16 @@ def test_objects_that_share_a_primary_key(full: Router) -> None:
         assert len({id(note) for note, _ in rows}) == 6
 
 
+def test_no_objects_that_share_a_primary_key(full: Router) -> None:
+    """Where none can match, there are no places to copy from, but the statement runs."""
+    few = select(Account.id).where(Account.name == "a").scalar_subquery()
+    statement = select(Note).join(Note.customer).where(Customer.id == few)
+    with full.sessionmaker()() as session:
+        assert session.scalars(statement.where(Note.customer_id.in_([]))).all() == []
+        notes = session.scalars(statement.where(Note.customer_id.in_([1, 2]))).all()
+        assert [note.text for note in notes] == ["of 1"]
+
+
 def test_uncommitted_rows_are_seen(full: Router) -> None:
     """Those of this session, flushed or not, and of no other."""
     statement = select(func.count()).select_from(Account).join(Customer, Customer.id == Account.id)
