@@ -123,6 +123,10 @@ CATALOGUE: dict[str, Entry] = {
         "a database without an asyncio driver",
         "pip install 'sqlalchemy-router[asyncio]', which has one for every kind of database",
     ),
+    "R127": Entry(
+        "a `unique:` entry that cannot be kept",
+        "name columns of a sharded table, and an unsharded keyspace of the same dialect",
+    ),
     # -- routing ------------------------------------------------------------------------
     "R201": Entry(
         "nothing binds this to a keyspace",
@@ -164,6 +168,14 @@ CATALOGUE: dict[str, Entry] = {
     "R210": Entry(
         "a partition that has to ask a directory",
         "write `async with session.partition(...)`",
+    ),
+    "R211": Entry(
+        "a lookup table that is not there",
+        "create it: `router create-all`, or `Router.create_all()`",
+    ),
+    "R212": Entry(
+        "no such unique key",
+        "name an entry of `unique:`, and the metadata that has its table",
     ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(
@@ -213,6 +225,10 @@ CATALOGUE: dict[str, Entry] = {
     "R312": Entry(
         "rows that changed between being found and being written",
         "do the transaction again, as `router.retry()` does",
+    ),
+    "R313": Entry(
+        "a write that a lookup table cannot follow",
+        "change the objects in the session and flush, or write rows by their keys",
     ),
     # -- transactions -------------------------------------------------------------------
     "R401": Entry(
@@ -281,5 +297,13 @@ CATALOGUE: dict[str, Entry] = {
     "R708": Entry(
         "a database that cannot be prepared",
         "write to it in transactions of their own, or set `transactions: {two_phase: false}`",
+    ),
+    "R709": Entry(
+        "a unique constraint that only each shard enforces",
+        "add an entry under `unique:`, or make the shard key a part of the constraint",
+    ),
+    "R710": Entry(
+        "a lookup table that is not complete",
+        "fill it: `router unique backfill NAME`",
     ),
 }

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, inspect, select, text
 from sqlalchemy import exc as sa_exc
 
+from router.check_unique import unique_findings
 from router.errors import Problem, RouterError
 from router.route.binds import ReferenceTable, ShardedTable
 from router.schema import databases_of
@@ -58,6 +59,7 @@ def check(wiring: Wiring) -> tuple[Problem, ...]:
     found += _differing_settings(wiring, seen)
     found += _differing_copies(seen)
     found += _commits(wiring)
+    found += unique_findings(wiring)
     return tuple(found)
 
 

@@ -18,6 +18,7 @@ from router.session.sync import RoutingSession
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import async_sessionmaker
 
+    from router.backfill import LookupReport
     from router.engines import Engines
     from router.engines_async import AsyncEngines
     from router.explain import Plan
@@ -200,6 +201,27 @@ class Router:
         from router.schema import drop_all
 
         drop_all(self.wiring)
+
+    def backfill_unique(self, name: str) -> LookupReport:
+        """Add what the lookup table of a unique key lacks, beside live traffic.
+
+        Every process must know the map's entry before this begins.  When no two rows have the
+        same values, the lookup table is complete and is used to find rows from then on.
+
+        Raises
+        ------
+        RoutingError
+            There is no such key, or no lookup table.
+        """
+        from router.backfill import backfill
+
+        return backfill(self.wiring, name)
+
+    def verify_unique(self, name: str) -> LookupReport:
+        """Compare the lookup table of a unique key with all rows; nothing is written."""
+        from router.backfill import verify
+
+        return verify(self.wiring, name)
 
     def check(self) -> tuple[Problem, ...]:
         """Compare the map with the databases and return every problem; empty if all is well.

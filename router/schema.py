@@ -10,10 +10,11 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, MetaData, Table
+from sqlalchemy import Engine, ForeignKeyConstraint, MetaData, Table
 from sqlalchemy.sql.ddl import SchemaGenerator
 
 from router.route.binds import ReferenceTable, ShardedTable
+from router.route.secondary import UniqueKey
 from router.session.wiring import Wiring
 
 
@@ -24,6 +25,12 @@ def create_all(wiring: Wiring) -> None:
     """
     for directory in wiring.directories.values():
         directory.create()
+    _create_tables(wiring)
+    for unique, shards in _unique(wiring):
+        wiring.lookups.create(unique, shards)
+
+
+def _create_tables(wiring: Wiring) -> None:
     for database, metadata, tables in _placed(wiring):
         generator = partial(_WithinDatabase, within=tables)
         wiring.engines[database]._run_ddl_visitor(
@@ -36,6 +43,8 @@ def create_all(wiring: Wiring) -> None:
 
 def drop_all(wiring: Wiring) -> None:
     """Drop what is there, database by database; the tables of directories stay."""
+    for unique, _ in _unique(wiring):
+        wiring.lookups.drop(unique)
     for database, metadata, tables in _placed(wiring):
         metadata.drop_all(wiring.engines[database], tables=tables)
 
@@ -57,6 +66,16 @@ def _placed(wiring: Wiring) -> Iterator[tuple[str, MetaData, list[Table]]]:
             tables = [table for table, names in homes.items() if database in names]
             if tables:
                 yield database, metadata, tables
+
+
+def _unique(wiring: Wiring) -> Iterator[tuple[UniqueKey, list[Engine]]]:
+    """Yield every unique key, and the engines of its table's shards."""
+    for metadata in dict.fromkeys(wiring.metadata.values()):
+        for table in metadata.tables.values():
+            binding = wiring.binds.of_table(table)
+            if isinstance(binding, ShardedTable):
+                shards = [wiring.engines[name] for name in binding.keyspace.shards.values()]
+                yield from ((unique, shards) for unique in binding.unique)
 
 
 class _WithinDatabase(SchemaGenerator):

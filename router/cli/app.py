@@ -1,4 +1,4 @@
-"""The commands: check, explain, route, status, create-all, demo.
+"""The commands: check, explain, route, status, create-all, unique, demo.
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not run.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntEnum
+from dataclasses import asdict
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from router.cli.loading import default_config, find_metadata, find_statement, key_of
-from router.cli.output import as_json, plan_as_dict, print_problems, print_statuses
+from router.cli.output import as_json, plan_as_dict, print_problems, print_report, print_statuses
 from router.cli.status import statuses
 from router.errors import RouterError
 from router.router import Router
@@ -26,6 +27,13 @@ class Exit(IntEnum):
     FINE = 0
     FINDINGS = 1
     FAILED = 2
+
+
+class Action(StrEnum):
+    """What is done with the lookup table of a unique key."""
+
+    BACKFILL = "backfill"
+    VERIFY = "verify"
 
 
 app = typer.Typer(
@@ -120,6 +128,25 @@ def create_all(
         as_json({"tables": tables})
     else:
         typer.echo(f"{len(tables)} tables are in place: {', '.join(tables)}")
+
+
+@app.command()
+def unique(
+    action: Annotated[Action, typer.Argument(help="Fill a lookup table, or compare it.")],
+    name: Annotated[str, typer.Argument(help="An entry of `unique:`.")],
+    metadata: Annotated[str, typer.Option("--metadata", help="package.module:attribute")],
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Fill the lookup table of a unique key beside live traffic, or verify it."""
+    with opened(config, metadata) as router:
+        act = router.backfill_unique if action is Action.BACKFILL else router.verify_unique
+        report = act(name)
+    if json:
+        as_json(asdict(report))
+    else:
+        print_report(report)
+    raise typer.Exit(Exit.FINDINGS if report.wrong else Exit.FINE)
 
 
 @app.command()

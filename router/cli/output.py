@@ -15,6 +15,7 @@ from router.cli.status import Status
 from router.errors import Problem
 
 if TYPE_CHECKING:
+    from router.backfill import LookupReport
     from router.explain import Plan
 
 
@@ -30,6 +31,15 @@ def print_problems(problems: Sequence[Problem]) -> None:
         console.print(str(problem), markup=False)
     count = len(problems)
     console.print("no findings" if not count else f"{count} finding{'s' * (count > 1)}")
+
+
+def print_report(report: LookupReport) -> None:
+    """Print what was found out about a lookup table."""
+    console = Console(highlight=False, soft_wrap=True)
+    for what in report.differences:
+        console.print(what, markup=False)
+    counts = f"{report.rows} rows, {report.added} added, {report.wrong} wrong"
+    console.print(f"{report.name}: {counts}", markup=False)
 
 
 def plan_as_dict(plan: Plan) -> dict[str, Any]:

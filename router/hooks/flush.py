@@ -115,6 +115,12 @@ def is_deleted(context: Any, state: InstanceState[Any]) -> bool:
     return bool(context.states.get(state, (False, False))[0])
 
 
+def written_states(context: Any) -> list[tuple[InstanceState[Any], bool]]:
+    """Return the rows that a flush writes, in order, and whether it deletes them."""
+    states = [(state, deleted) for state, (deleted, only) in context.states.items() if not only]
+    return sorted(states, key=lambda pair: pair[0].insert_order or 0)
+
+
 def expect_new_key(context: Any, state: InstanceState[Any], columns: Iterable[Any]) -> None:
     """Let the UPDATE of a row name it by the new values of these columns of its primary key."""
     for column in columns:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapper
 
 from router.errors import RoutingError, UnboundTableError
 from router.hooks.mappers import all_mappers
+from router.route.secondary import Secondary, UniqueKey, looked_up, unique_keys
 from router.shardmap.columns import key_type
 from router.shardmap.keytypes import KeyType
 from router.shardmap.model import Keyspace, ShardedKeyspace, ShardMap, UnshardedKeyspace
@@ -38,6 +39,8 @@ class ShardedTable:
     types: tuple[KeyType, ...]
     identified: bool
     """Whether the primary key contains the shard key: no two shards can hold the same one."""
+    unique: tuple[UniqueKey, ...] = ()
+    secondary: tuple[Secondary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +186,10 @@ class BindTable:
             raise RoutingError("R202", what, where=keyspace.table_where.get(table.fullname, ""))
         types = tuple(key_type(columns[name].type) for name in key)
         primary = {column.name for column in table.primary_key.columns}
-        return ShardedTable(table, keyspace, key, types, set(key) <= primary)
+        entries = (one for one in self.shard_map.unique.values() if one.table == table.fullname)
+        unique = unique_keys(table, key, entries)
+        secondary = tuple(filter(None, map(looked_up, unique)))
+        return ShardedTable(table, keyspace, key, types, set(key) <= primary, unique, secondary)
 
 
 def _class_name(mapped: type) -> str:

@@ -6,12 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.route.outside import outside_partition
+from router.route.secondary import Secondary
 from router.route.target import Destination
 from router.shardmap.functions.protocol import Key
 from router.shardmap.model import Scatter, ShardedKeyspace
 
 Locate = Callable[[ShardedKeyspace, Key], str]
 """Returns the shard of a key; raises `NoShardError` where there is none."""
+
+
+Seek = Callable[[Secondary, Sequence[Key]], "frozenset[str] | None"]
+"""Returns the shards of some values of a secondary key; None: they cannot be told."""
+
+
+def nowhere_known(secondary: Secondary, keys: Sequence[Key]) -> frozenset[str] | None:
+    """Look nothing up."""
+    del secondary, keys
+    return None
 
 
 def by_function(keyspace: ShardedKeyspace, key: Key) -> str:
@@ -27,14 +38,17 @@ class Circumstances:
     the session's partition to its only shard: what leaves it is refused.  `near` maps a
     keyspace to the shard that a loader works for: it is used where no key is known.
     `preferred` are databases already in use, from which a reference table is read first.
+    `found` says that the rows of an UPDATE or DELETE have been found and locked already.
     """
 
     locate: Locate = by_function
+    seek: Seek = nowhere_known
     hint: Destination | None = None
     pinned: Mapping[str, str] = field(default_factory=dict)
     near: Mapping[str, str] = field(default_factory=dict)
     preferred: Sequence[str] = ()
     scatter: Scatter | None = None
+    found: bool = False
 
     def check(self, keyspace: ShardedKeyspace, shards: frozenset[str]) -> frozenset[str]:
         """Return `shards`; raise `RoutingError` if they leave the session's partition."""

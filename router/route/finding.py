@@ -6,11 +6,11 @@ exact; then they are written by their keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Select, Table, Update, select
+from sqlalchemy import Column, Select, Table, Update, and_, or_, select, tuple_
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.sql import ClauseElement, visitors
@@ -160,3 +160,15 @@ def _own_columns(clauses: Iterable[Any], table: Table) -> list[Column[Any]]:
     parts = (one for clause in clauses for one in visitors.iterate(clause))
     found = (_plain_column(one, table) for one in parts if isinstance(one, Column))
     return list(dict.fromkeys(one for one in found if one is not None))
+
+
+def named_by(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the condition that a row has one of `keys`, some of which may have a NULL."""
+    whole = [key for key in keys if None not in key]
+    single = len(columns) == 1
+    named = columns[0].in_([key[0] for key in whole]) if single else tuple_(*columns).in_(whole)
+    others = [
+        and_(*(column.is_(None) if part is None else column == part for column, part in pairs))
+        for pairs in (tuple(zip(columns, key, strict=True)) for key in keys if None in key)
+    ]
+    return or_(named, *others) if others else named

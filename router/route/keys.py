@@ -9,7 +9,17 @@ from typing import Any
 
 from router.errors import RoutingError
 from router.route.circumstances import Circumstances, Locate
-from router.route.predicates import Box, Equals, Interval, Null, Read, Reader, possible
+from router.route.predicates import (
+    Box,
+    Equals,
+    Interval,
+    Null,
+    Predicate,
+    Read,
+    Reader,
+    possible,
+)
+from router.route.secondary import Secondary
 from router.route.shape import Constraint
 from router.shardmap.functions.protocol import NoShardError, OrderedFunction
 from router.shardmap.keytypes import KeyKind, KeyValueError
@@ -17,6 +27,9 @@ from router.shardmap.model import ShardedKeyspace
 
 MAX_KEYS = 100_000
 """Beyond this many combinations of a composite key's values, every shard is asked."""
+
+MAX_SECONDARY = 500
+"""Beyond this many values of a secondary key, they are left out of account."""
 
 _NUMBERS = (KeyKind.INTEGER, KeyKind.DECIMAL)
 
@@ -28,10 +41,41 @@ def shards_of(constraint: Constraint, read: Read, around: Circumstances) -> froz
         value = read(predicate.value)
         if value is None:
             return frozenset()
-        found = locate_key(keyspace, (normalise(constraint, 0, value),), around.locate)
-        return around.check(keyspace, frozenset((found,)) if found is not None else frozenset())
+        shard = locate_key(keyspace, (normalise(constraint, 0, value),), around.locate)
+        return around.check(keyspace, frozenset((shard,)) if shard is not None else frozenset())
     boxes = _boxes(constraint, read)
-    return frozenset().union(*(_shards_of_box(box, keyspace, around) for box in boxes))
+    found = frozenset[str]().union(*(_shards_of_box(box, keyspace, around) for box in boxes))
+    for secondary, said in constraint.secondary:
+        if len(found) > 1:
+            others = _shards_by(secondary, said, read, around)
+            found = found if others is None else found & others
+    return found
+
+
+def _shards_by(
+    secondary: Secondary, predicate: Predicate, read: Read, around: Circumstances
+) -> frozenset[str] | None:
+    """Return the shards that a secondary key leaves possible, None if it says nothing."""
+
+    def normal(at: int, value: Any) -> Any:
+        return secondary.types[at].normalise(value)
+
+    try:
+        boxes = possible(predicate, Reader(read, normal, normal, len(secondary.types)))
+    except KeyValueError:
+        # How a database compares values of other types is not known here.
+        return None
+    domains = [[one for one in box if isinstance(one, frozenset)] for box in boxes]
+    if any(len(some) < len(secondary.types) for some in domains):
+        return None
+    if sum(math.prod(map(len, some)) for some in domains) > MAX_SECONDARY:
+        return None
+    keys: list[Any] = [key for some in domains for key in itertools.product(*some)]
+    if any(Null.NULL in key for key in keys):
+        return None
+    if secondary.shard_of is None:
+        return around.seek(secondary, keys)
+    return frozenset(shard for shard in map(secondary.shard_of, keys) if shard is not None)
 
 
 def names_keys(constraint: Constraint, read: Read) -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from router.route.binds import ReferenceTable
-from router.route.predicates import Equals, OneOf, Predicate, Value
+from router.route.predicates import ANYTHING, Equals, OneOf, Predicate, Value
+from router.route.secondary import Secondary
 from router.route.target import Destination, Reach, Refusal, Target
 from router.shardmap.functions.protocol import KeyValue
 from router.shardmap.keytypes import KeyType
@@ -26,6 +27,7 @@ class Constraint:
     key: tuple[str, ...]
     predicate: Predicate
     tables: tuple[str, ...]
+    secondary: tuple[tuple[Secondary, Predicate], ...] = ()
 
     def with_tables(self, tables: tuple[str, ...]) -> Constraint:
         """Return the same constraint, holding for further tables."""
@@ -35,6 +37,8 @@ class Constraint:
     def reason(self) -> str:
         """What sends a statement to the shard of one key."""
         tables, key = ", ".join(self.tables), " and ".join(self.key)
+        if self.predicate is ANYTHING and self.secondary:
+            key = self.secondary[0][0].name
         return f"{tables}: {key} names one shard of {self.keyspace.name}"
 
 
@@ -100,6 +104,8 @@ def lone(shape: Shape) -> Lone | None:
     if len(shape.constraints) != 1 or shape.unsharded:
         return None
     only = shape.constraints[0]
+    if only.secondary:
+        return None
     keyspace, predicate = only.keyspace, only.predicate
     if not isinstance(predicate, Equals) or predicate.value.others or len(only.types) != 1:
         return None

@@ -138,23 +138,30 @@ def _unseen(facts: Facts) -> Refusal | None:
 
 
 def _constraint(one: _Sharded) -> Constraint:
+    binding = one.binding
+    predicate = _about(one, binding.key, binding.types)
+    others = [(other, _about(one, other.columns, other.types)) for other in binding.secondary]
+    told = tuple(pair for pair in others if pair[1] is not ANYTHING)
+    return Constraint(binding.keyspace, binding.types, binding.key, predicate, (one.name,), told)
+
+
+def _about(one: _Sharded, names: tuple[str, ...], types: tuple[KeyType, ...]) -> Predicate:
+    """Return what is known of some columns of a mention, which the predicate numbers."""
     region = one.occurrence.region
     classes = region.classes()
     positions: dict[Hashable, int] = {
         member: position
-        for position, column in enumerate(one.columns())
-        for member in classes.members(column)
+        for position, name in enumerate(names)
+        for member in classes.members(ColumnRef(one.occurrence.number, name))
     }
-    binding = one.binding
-    predicate = _without_foreign_order(substitute(region.predicate(), positions), binding.types)
-    return Constraint(binding.keyspace, binding.types, binding.key, predicate, (one.name,))
+    return _without_foreign_order(substitute(region.predicate(), positions), types)
 
 
 def _constraints(sharded: Iterable[_Sharded]) -> tuple[Constraint, ...]:
-    found: dict[tuple[str, tuple[str, ...], Predicate], Constraint] = {}
+    found: dict[Hashable, Constraint] = {}
     for one in sharded:
         new = _constraint(one)
-        key = (new.keyspace.name, new.key, new.predicate)
+        key = (new.keyspace.name, new.key, new.predicate, new.secondary)
         found[key] = found[key].with_tables(new.tables) if key in found else new
     return tuple(found.values())
 

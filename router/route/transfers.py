@@ -64,7 +64,9 @@ class Transfers:
         near = replace(around, preferred=self._homes(binding))
         found, shape = self._plain(select, params, near)
         if isinstance(binding, ShardedTable):
-            if found.refusal is None and self._keeps_shards(statement, binding, params):
+            # The values of unique keys have to be seen.
+            within = found.refusal is None and not binding.unique
+            if within and self._keeps_shards(statement, binding, params):
                 fans = len(found.destinations) > 1
                 if not fans:
                     return found, shape

@@ -12,7 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
-from router.hooks.statements import appendages, given_values, plain_table
+from router.hooks.statements import appendages, attribute_names, given_values, plain_table
 from router.route.aim import aim
 from router.route.binds import ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
@@ -20,6 +20,7 @@ from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
 from router.route.reading import Reading
 from router.route.rows import KeyReader, expressions_of
+from router.route.secondary import UniqueKey
 from router.route.several import destinations_of
 from router.route.shape import Shape
 from router.route.shaping import shape_of
@@ -52,7 +53,7 @@ class Updates:
     def target(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, one row of them or many."""
         rows = params if params and isinstance(params, (list, tuple)) else [params]
-        if rows is params and _is_bulk(statement):
+        if rows is params and is_bulk(statement):
             return self._bulk(statement, rows, around), Shape()
         names = tuple(sorted({name for row in rows if row for name in row}))
         shape, read = self._reading.write(
@@ -62,9 +63,24 @@ class Updates:
         targets = [_fanned(aim(shape, read(row), shard_map, around)) for row in rows]
         target = targets[0] if len(targets) == 1 else _split(targets)
         refusal = target.refusal
-        if refusal is None or refusal.id not in _AVOIDABLE or params or around.hint is not None:
+        followed = not around.found and any(
+            touches_unique(statement, one, names) for one in self._unique(statement)
+        )
+        if refusal is None and followed:
+            refusal = Refusal("R313", f"an {_kind(statement)} whose rows cannot be found first")
+            target = Target(Reach.REFUSED, refusal=refusal)
+        elif refusal is None or refusal.id not in _AVOIDABLE or around.hint is not None:
+            return target, shape
+        if params:
             return target, shape
         return self._found(statement, target, around), shape
+
+    def _unique(self, statement: Any) -> tuple[UniqueKey, ...]:
+        """Return the unique keys of the tables that a statement writes to."""
+        mapper = subject_of(statement)
+        tables = tables_of(mapper) if mapper is not None else (plain_table(statement.table),)
+        bindings = map(self._binds.of_table, tables)
+        return tuple(u for one in bindings if isinstance(one, ShardedTable) for u in one.unique)
 
     def _found(self, statement: Any, target: Target, around: Circumstances) -> Target:
         """Return the target of a write whose rows can be found beforehand, else `target`."""
@@ -209,7 +225,7 @@ def _needs_one_place(
     return None
 
 
-def _is_bulk(statement: Any) -> bool:
+def is_bulk(statement: Any) -> bool:
     """Return whether the ORM updates row by row, each by its primary key."""
     strategy = statement._execution_options.get("dml_strategy", "auto")
     return (
@@ -228,6 +244,28 @@ def _generated(table: Table, changed: Sequence[Any]) -> Iterator[str]:
             continue
         if default is None or not default.is_scalar:
             yield f"a generated value for {_name(column)}"
+
+
+def touches_unique(statement: Any, unique: UniqueKey, names: Sequence[str]) -> bool:
+    """Return whether a write may change a unique key, or what names its row."""
+    if not isinstance(statement, Update):
+        return True
+    mapper = subject_of(statement)
+    columns = dict.fromkeys((*unique.columns, *unique.row))
+    own = {name for column in columns for name in attribute_names(mapper, column)}
+    given = [name for row in given_values(statement) for name in row]
+    return any(
+        one in own if isinstance(one, str) else any(map(_plain(one).shares_lineage, columns))
+        for one in (*given, *names)
+    )
+
+
+def _plain(name: Any) -> Any:
+    return name.__clause_element__() if hasattr(name, "__clause_element__") else name
+
+
+def _kind(statement: Any) -> str:
+    return "UPDATE of a unique key" if isinstance(statement, Update) else "DELETE"
 
 
 def _name(column: Column[Any]) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, false, or_, select, tuple_, type_coerce
+from sqlalchemy import Delete, false, select, type_coerce
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks.dml import with_criteria
 from router.hooks.statements import plain_table, resolved
 from router.hooks.written import Counted, written
-from router.route.finding import Finding, finding_of
+from router.route.finding import Finding, finding_of, named_by
 from router.route.target import Target, Tier
 from router.session.execution import Execution
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 KEYS = 500
 """How many rows are locked, loaded or written by one statement."""
+
+FOUND = "router_found"
+"""The execution option of a write whose rows have been found and locked."""
 
 Row = tuple[Any, ...]
 
@@ -49,7 +52,20 @@ class Finders:
         rows = {key: found[key] for key in self._locked(execution, finding, found, options)}
         if target.tier is Tier.MOVED:
             return self._moved(execution, finding, rows, options)
-        return self._written(execution, finding, rows)
+        result = self._written(execution, finding, rows)
+        self._keep(statement, list(rows))
+        return result
+
+    def _keep(self, statement: Any, keys: list[Row]) -> None:
+        """Bring lookup tables in step with the rows that were written."""
+        unique = self._routing.unique
+        if unique is None:
+            return
+        for one in unique.of(statement):
+            if isinstance(statement, Delete):
+                unique.remove(one, keys)
+            else:
+                unique.read_again(one, keys)
 
     # -- finding ---------------------------------------------------------------------------
 
@@ -111,6 +127,7 @@ class Finders:
         return written([self._write(execution.of(one, None)) for one in parts])
 
     def _write(self, part: Execution) -> Any:
+        part = part.under({**part.options, FOUND: True})
         plan = self._routing.plan(part)
         if plan[0].tier in (Tier.FOUND, Tier.MOVED):
             raise CrossShardError("R305", f"a write to {_name(part)} that no shard can decide")
@@ -138,18 +155,6 @@ class Finders:
                 count += 1
         self._routing.session.flush()
         return Counted(count)
-
-
-def named_by(columns: Sequence[Any], keys: Sequence[Row]) -> Any:
-    """Return the condition that a row has one of `keys`, some of which may have a NULL."""
-    whole = [key for key in keys if None not in key]
-    single = len(columns) == 1
-    named = columns[0].in_([key[0] for key in whole]) if single else tuple_(*columns).in_(whole)
-    others = [
-        and_(*(column.is_(None) if part is None else column == part for column, part in pairs))
-        for pairs in (tuple(zip(columns, key, strict=True)) for key in keys if None in key)
-    ]
-    return or_(named, *others) if others else named
 
 
 def _as_computed(columns: Sequence[Any], values: Row) -> dict[Any, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
 from sqlalchemy.orm import InstanceState, Mapper
 
 from router.errors import RouterError, RoutingError
@@ -14,9 +14,11 @@ from router.execute.copies import compare_copies
 from router.hooks.flush import is_deleted
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.target import Destination
+from router.session.keeping import Keeping
 from router.session.moving import Moves
 from router.session.rows import KeysOfRows, prepare
 from router.session.states import Placement, is_changed
+from router.session.unique import untold
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -45,6 +47,8 @@ class Flushing:
         self.changed: set[InstanceState[Any]] = set()
         self.context: Any = None
         self._moves = Moves(self)
+        self.unique = routing.unique
+        self._keeping = Keeping(self) if routing.unique is not None else None
 
     @property
     def session(self) -> Any:
@@ -82,6 +86,8 @@ class Flushing:
 
     def expect(self, states: Iterable[InstanceState[Any]]) -> None:
         """Ask directories once for the keys of all rows, not for each row."""
+        if self._keeping is not None:
+            self._keeping.expect()
         if self._routing.directories is None:
             return
         keys = KeysOfRows()
@@ -102,6 +108,16 @@ class Flushing:
                 fix = "set the key in __init__ or a before_flush handler, not in before_insert"
                 raise RoutingError("R203", what, fix=fix)
         self._moves.finish()
+        if self._keeping is not None:
+            self._keeping.finish()
+
+    def binding_of(self, table: Table) -> Binding:
+        """Return how a table is bound."""
+        return self._wiring.binds.of_table(table)
+
+    def connection_of(self, state: InstanceState[Any]) -> Connection:
+        """Return the connection on which the row of `state` was written."""
+        return self.connection(self._place(state).database)
 
     def binding(self, mapper: Mapper[Any]) -> Binding:
         """Return how the rows of `mapper` are bound."""
@@ -189,6 +205,8 @@ class Association:
         target, _ = self._routing.wiring.planner.target(statement, dict(row), around)
         if target.refusal is not None:
             raise target.refusal.exception()
+        if self._routing.unique is not None and self._routing.unique.of(statement):
+            raise untold(f"rows of association table {statement.table.fullname}")
         return tuple(one.database for one in target.destinations)
 
 

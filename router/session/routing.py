@@ -14,16 +14,17 @@ from sqlalchemy.orm.query import FromStatement  # type: ignore[attr-defined]
 from router.execute.copies import write_copies
 from router.execute.fanout import fan_out
 from router.hooks.identity import tell_shards_apart
-from router.hooks.loaders import loading_relationship, works_for_a_row
+from router.hooks.loaders import autoflushes, loading_relationship, works_for_a_row
 from router.hooks.mappers import is_orm
 from router.hooks.statements import is_opaque, resolved
 from router.merge.merged import concatenate
 from router.route.aim import Circumstances, by_function
+from router.route.circumstances import nowhere_known
 from router.route.shape import Shape
 from router.route.target import Destination, Reach, Target, Tier
 from router.session.directories import Directories
 from router.session.execution import Execution
-from router.session.finding import Finders
+from router.session.finding import FOUND, Finders
 from router.session.flushing import Flushing
 from router.session.gathering import Gathering
 from router.session.hints import hinted_shard, scatter_option
@@ -33,6 +34,7 @@ from router.session.partition import Pins
 from router.session.places import Places
 from router.session.splitting import Splitting
 from router.session.transferring import Transferring
+from router.session.unique import UniqueKeys
 from router.session.writes import Writes
 
 if TYPE_CHECKING:
@@ -86,7 +88,9 @@ class Routing:
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
-        self._plain = Circumstances(locate=self.locate, preferred=self._last)
+        self.unique = UniqueKeys(self) if wiring.shard_map.unique else None
+        seek = self.unique.seek if self.unique is not None else nowhere_known
+        self._plain = Circumstances(locate=self.locate, seek=seek, preferred=self._last)
 
     # -- statements ------------------------------------------------------------------------
 
@@ -102,6 +106,7 @@ class Routing:
             return None
         if options and works_for_a_row(statement, options):
             return None
+        self._flush_before(statement, options)
         return self.wiring.planner.target(statement, params, self._plain)
 
     def at_once(self, plan: Plan) -> Mapping[str, Any] | None:
@@ -147,9 +152,16 @@ class Routing:
         tokens = is_orm(statement) and (shape.tokens or isinstance(statement, _UNSEEN))
         if tokens:
             self.tell_shards_apart()
+        if self.unique is None or reads:
+            return self._sent(execution, target, tokens)
+        with self.unique.kept(execution) as kept:
+            return self._sent(kept, target, tokens)
+
+    def _sent(self, execution: Execution, target: Target, tokens: bool) -> Any:
         way = self._ways.get(target.tier)
         if way is not None:
             return way.execute(execution, target)
+        reads = isinstance(resolved(execution.statement), _READS)
         if len(target.destinations) == 1:
             destination = target.destinations[0]
             self._last[:] = (destination.database,)
@@ -199,7 +211,13 @@ class Routing:
         """Return where an execution goes."""
         return self._plan(execution, resolved(execution.statement))
 
+    def _flush_before(self, statement: Any, options: Mapping[str, Any]) -> None:
+        """Flush as the execution would, so that lookup tables know of pending rows, too."""
+        if self.unique is not None and is_orm(statement) and autoflushes(statement, options):
+            self.session._autoflush()
+
     def _plan(self, execution: Execution, statement: Any) -> Plan:
+        self._flush_before(statement, execution.options)
         around = self.circumstances(statement, execution.options, execution.arguments)
         plan = self._target(execution, around)
         if around.hint is None:
@@ -227,6 +245,8 @@ class Routing:
         plain = self._plain
         if isinstance(statement, Insert):
             plain = replace(plain, locate=self.claim)
+        if options and FOUND in options:
+            plain = replace(plain, found=True)
         scatter = scatter_option(statement, options)
         if scatter is not None:
             plain = replace(plain, scatter=scatter)

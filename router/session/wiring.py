@@ -11,6 +11,7 @@ from sqlalchemy import exc as sa_exc
 
 from router.engines import Engines
 from router.errors import RoutingError
+from router.lookups import Lookups
 from router.merge.collations import Collations
 from router.route.aim import Circumstances, Locate, by_function
 from router.route.binds import BindTable, ShardedTable
@@ -49,6 +50,7 @@ class Wiring:
         self.planner = Planner(self.binds, [make() for make in dialects.values()])
         self.states = States(self.binds)
         self.collations = Collations()
+        self.lookups = Lookups(self.engines)
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}
@@ -63,6 +65,7 @@ class Wiring:
         other = copy(self)
         other.engines = engines
         _, other.directories = attach(self.shard_map, engines)
+        other.lookups = Lookups(engines)
         other.bind_arguments = {}
         return other
 

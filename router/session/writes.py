@@ -148,6 +148,9 @@ class Writes:
             raise CrossShardError("R308", what)
         if isinstance(binding, UnshardedTable):
             self._routing.pins.refuse(binding.table.fullname)
+        elif binding.unique:
+            what = f"bulk operations on {binding.table.fullname}"
+            raise CrossShardError("R313", what, fix="add the objects and flush, or use insert()")
         return binding
 
     def _database(self, binding: ShardedTable, shard: str) -> str:

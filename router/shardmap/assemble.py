@@ -15,6 +15,7 @@ from router.shardmap.model import (
     Scatter,
     ShardedKeyspace,
     ShardMap,
+    Unique,
     UnshardedKeyspace,
     frozen,
 )
@@ -36,6 +37,7 @@ def assemble(parsed: Map, databases: Mapping[str, Database], findings: Findings)
         databases=frozen(databases),
         keyspaces=frozen(keyspaces),
         binds=_binds(parsed.binds, findings),
+        unique=frozen(_unique(parsed, keyspaces, findings)),
         two_phase=parsed.transactions.two_phase,
         scatter=Scatter(parsed.scatter),
         gather_max_rows=parsed.gather.max_rows,
@@ -87,6 +89,18 @@ def _function(name: str, model: Sharded, findings: Findings) -> ShardingFunction
         for c in error.complaints:
             findings.add(c.id, ("keyspaces", name, "sharding", *c.path), c.what, at=c.at)
     return None
+
+
+def _unique(
+    parsed: Map, keyspaces: Mapping[str, Keyspace], findings: Findings
+) -> dict[str, Unique]:
+    found = {}
+    for name, model in parsed.unique.items():
+        keyspace = keyspaces.get(model.keyspace)
+        if isinstance(keyspace, UnshardedKeyspace):
+            where = findings.document.where(("unique", name), At.KEY)
+            found[name] = Unique(name, model.table, key_columns(model.columns), keyspace, where)
+    return found
 
 
 def _binds(model: BindsModel, findings: Findings) -> Binds:

@@ -19,6 +19,7 @@ from router.shardmap.findings import shown, suggestion
 from router.shardmap.functions.building import TypedFunction
 from router.shardmap.keytypes import KeyKind, KeyType, Zone
 from router.shardmap.model import ShardedKeyspace, ShardMap
+from router.shardmap.uniqueness import unique_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,15 @@ def check_metadata(shard_map: ShardMap, metadata: Mapping[str, MetaData]) -> tup
     for keyspace in shard_map.keyspaces.values():
         if isinstance(keyspace, ShardedKeyspace):
             problems += _keys(shard_map, keyspace, tables)
+    for entry in shard_map.unique.values():
+        for table in tables.get(entry.table, ()):
+            problems += unique_problems(entry, table, _shard_key(shard_map, entry.table))
     return tuple(problems)
+
+
+def _shard_key(shard_map: ShardMap, table: str) -> tuple[str, ...]:
+    found = (one for one in shard_map.keyspaces.values() if isinstance(one, ShardedKeyspace))
+    return next((one.tables[table] for one in found if table in one.tables), ())
 
 
 def _name(table: Table) -> str:

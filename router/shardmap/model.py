@@ -96,12 +96,28 @@ class Binds:
 
 
 @dataclass(frozen=True, slots=True)
+class Unique:
+    """Columns of a sharded table that name at most one row, over all shards.
+
+    A lookup table in `keyspace` has a row for each row of `table` in which none of `columns`
+    is NULL.
+    """
+
+    name: str
+    table: str
+    columns: tuple[str, ...]
+    keyspace: UnshardedKeyspace
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShardMap:
     """Where every table lives: the whole of the YAML file."""
 
     databases: Mapping[str, Database]
     keyspaces: Mapping[str, Keyspace]
     binds: Binds = Binds()
+    unique: Mapping[str, Unique] = field(default_factory=lambda: _EMPTY)
     two_phase: bool = True
     scatter: Scatter = Scatter.ALLOW
     gather_max_rows: int = 1_000_000

@@ -17,7 +17,7 @@ from router.shardmap.messages import explain
 from router.shardmap.schema import Map
 
 # How many keys lead to the smallest part that makes sense alone.
-_PART_DEPTH = {"databases": 2, "keyspaces": 2, "binds": 2}
+_PART_DEPTH = {"databases": 2, "keyspaces": 2, "binds": 2, "unique": 2}
 
 
 def parse(findings: Findings) -> Map:

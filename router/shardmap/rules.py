@@ -28,6 +28,8 @@ def check(parsed: Map, databases: Mapping[str, Database], findings: Findings) ->
             _is_known("R110", "database", keyspace.database, known, (*path, "database"), findings)
     _bound_keyspaces(parsed, keyspaces, findings)
     _tables_once(parsed, findings)
+    for name in parsed.unique:
+        _unique(name, parsed, keyspaces, databases, findings)
 
 
 def _names(findings: Findings, part: str, sound: Iterable[str]) -> list[str]:
@@ -139,3 +141,34 @@ def _listed(parsed: Map) -> Iterator[tuple[str, str, Path, bool, At]]:
 def _bound(parsed: Map) -> Iterator[tuple[str, str, Path, bool, At]]:
     for table in parsed.binds.tables:
         yield table, "`binds: tables`", ("binds", "tables", table), False, At.KEY
+
+
+def _unique(
+    name: str,
+    parsed: Map,
+    keyspaces: list[str],
+    databases: Mapping[str, Database],
+    findings: Findings,
+) -> None:
+    entry, path = parsed.unique[name], ("unique", name)
+    _is_known("R111", "keyspace", entry.keyspace, keyspaces, (*path, "keyspace"), findings)
+    columns = key_columns(entry.columns)
+    if len(set(columns)) < len(columns):
+        findings.add("R127", (*path, "columns"), "a column is there twice")
+    homes = [one for one in parsed.keyspaces.values() if isinstance(one, Sharded)]
+    home = next((one for one in homes if entry.table in one.tables), None)
+    if home is None:
+        known = [table for one in homes for table in one.tables]
+        what = f"{shown(entry.table)} is no sharded table{suggestion(entry.table, known)}"
+        findings.add("R127", (*path, "table"), what)
+        return
+    lookup = parsed.keyspaces.get(entry.keyspace)
+    if isinstance(lookup, Sharded):
+        what = f"the keyspace {shown(entry.keyspace)} is sharded"
+        findings.add("R127", (*path, "keyspace"), what)
+    elif lookup is not None:
+        used = (lookup.database, *home.shards.values())
+        kinds = {dialect_of(databases[one].url) for one in used if one in databases}
+        if len(kinds) > 1:
+            what = f"the lookup table and its rows have different dialects: {', '.join(kinds)}"
+            findings.add("R127", (*path, "keyspace"), what)

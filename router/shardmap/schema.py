@@ -105,6 +105,14 @@ class Gather(Strict):
     max_rows: Annotated[int, Field(ge=0)] = 1_000_000
 
 
+class UniqueModel(Strict):
+    """Columns of a sharded table whose values no two rows share, whatever their shards."""
+
+    table: Word = Field(description="a sharded table")
+    columns: Columns = Field(description="a column or a list")
+    keyspace: Name = Field(description="an unsharded keyspace, where the lookup table lives")
+
+
 class Map(Strict):
     """Where every table lives."""
 
@@ -113,6 +121,7 @@ class Map(Strict):
     keyspaces: dict[Name, KeyspaceModel]
     binds: BindsModel = BindsModel()
     transactions: Transactions = Transactions()
+    unique: dict[Name, UniqueModel] = Field(default={}, description="name: guarantee")
     scatter: Policy = "allow"
     gather: Gather = Gather()
 

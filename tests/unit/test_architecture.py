@@ -14,7 +14,16 @@ PACKAGE = REPOSITORY / "router"
 
 FOUNDATION = ("catalogue", "errors")
 DECIDING = (*FOUNDATION, "shardmap", "hooks", "route", "rewrite")
-DOING = ("engines", "engines_async", "directory", "transaction", "execute", "merge", "gather")
+DOING = (
+    "engines",
+    "engines_async",
+    "directory",
+    "lookups",
+    "transaction",
+    "execute",
+    "merge",
+    "gather",
+)
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The map and the routes are pure: no input, no output, no engine.
@@ -30,15 +39,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engines": (*FOUNDATION, "shardmap", "hooks", "lanes"),
     "engines_async": (*FOUNDATION, "shardmap", "hooks", "engines"),
     "directory": (*DECIDING, "engines"),
+    "lookups": (*DECIDING, "engines"),
     "execute": (*DECIDING, "lanes", "engines"),
     "merge": (*DECIDING, "execute"),
     "gather": (*DECIDING, "engines", "execute"),
     # What users hold in their hands.
     "session": (*DECIDING, *DOING),
     "schema": (*DECIDING, *DOING, "session"),
-    "check": (*DECIDING, *DOING, "session", "schema"),
+    "check_unique": (*DECIDING, *DOING, "session"),
+    "check": (*DECIDING, *DOING, "session", "schema", "check_unique"),
+    "backfill": (*DECIDING, *DOING, "session"),
     "explain": (*DECIDING, *DOING, "session"),
-    "router": (*DECIDING, *DOING, "session", "schema", "check", "explain"),
+    "router": (*DECIDING, *DOING, "session", "schema", "check", "backfill", "explain"),
     "router.__init__": (*FOUNDATION, "shardmap", "route", "session", "router"),
     # What stands beside.
     "testing": (*FOUNDATION, "shardmap", "route", "schema"),
@@ -47,6 +59,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         *DECIDING,
         *DOING,
         "session",
+        "backfill",
         "explain",
         "router",
         "router.__init__",

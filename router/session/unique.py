@@ -1,0 +1,194 @@
+"""Unique keys over all shards, as one session keeps and uses them.
+
+Every row with such a key has a row in the lookup table, written in the same transaction.  Its
+primary key is what makes a second row with the same values impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Insert, select
+
+from router.errors import CrossShardError
+from router.hooks.mappers import subject_of, tables_of
+from router.hooks.statements import (
+    is_opaque,
+    on_conflict,
+    plain_table,
+    resolved,
+    selected,
+)
+from router.route.binds import ShardedTable
+from router.route.finding import named_by
+from router.route.rows import KeyReader, rows_of
+from router.route.secondary import Secondary, UniqueKey
+from router.route.updates import is_bulk
+from router.session.defaults import completed, value_of
+from router.session.execution import Execution
+from router.shardmap.functions.protocol import Key
+
+if TYPE_CHECKING:
+    from router.session.routing import Routing
+
+Row = tuple[Any, ...]
+Values = Mapping[str, Any]
+
+KEYS = 500
+"""How many rows are looked up or read by one statement."""
+
+
+class UniqueKeys:
+    """The lookup tables as one session sees them."""
+
+    def __init__(self, routing: Routing) -> None:
+        self._routing = routing
+        self._wiring = routing.wiring
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def seek(self, secondary: Secondary, keys: Sequence[Key]) -> frozenset[str] | None:
+        """Return the shards of the rows with these values; None if that is not known yet."""
+        unique = secondary.unique
+        if unique is None or not self._wiring.lookups.is_complete(unique):
+            return None
+        binding: Any = self._wiring.binds.of_table(unique.table)
+        reader = KeyReader(binding, None)
+        named = named_by([unique.known_as(one) for one in unique.columns], keys)
+        query = select(*(unique.known_as(one) for one in reader.columns)).where(named)
+        found = self._connection(unique).execute(query)
+        homes = (
+            self._wiring.home(binding.keyspace, tuple(row), self._routing.locate) for row in found
+        )
+        return frozenset(str(home.shard).partition("/")[2] for home in homes)
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def add(self, unique: UniqueKey, rows: Iterable[Values]) -> None:
+        """Take the values of new rows, which are given by column; NULL is never taken."""
+        known = [row for row in rows if all(row[name] is not None for name in unique.entry.columns)]
+        if known:
+            names = [column.name for column in unique.lookup.columns]
+            given = [{name: row[name] for name in names} for row in known]
+            self._writing(unique).execute(unique.lookup.insert(), given)
+
+    def remove(self, unique: UniqueKey, keys: Sequence[Row]) -> None:
+        """Free the values of rows that are named by their `UniqueKey.row`."""
+        row = [unique.known_as(column) for column in unique.row]
+        for start in range(0, len(keys), KEYS):
+            named = named_by(row, keys[start : start + KEYS])
+            self._writing(unique).execute(unique.lookup.delete().where(named))
+
+    def renew(self, unique: UniqueKey, key: Row, row: Values) -> None:
+        """Take the values that the row of `key` has now instead of those that it had."""
+        self.remove(unique, [key])
+        self.add(unique, [row])
+
+    def _connection(self, unique: UniqueKey) -> Connection:
+        return self._routing.session._connection_to(unique.database)
+
+    def _writing(self, unique: UniqueKey) -> Connection:
+        self._routing.writes.note(unique.database)
+        return self._connection(unique)
+
+    # -- statements ------------------------------------------------------------------------
+
+    @contextmanager
+    def kept(self, execution: Execution) -> Iterator[Execution]:
+        """Keep the lookup tables in step with a write that is made in the context.
+
+        Yields the execution to make, perhaps with values that it had left to defaults.  Rows
+        that are found first, and those of a flush, are taken care of where they are written.
+
+        Raises
+        ------
+        CrossShardError
+            It cannot be told which values the rows get.
+        """
+        statement = resolved(execution.statement)
+        if is_opaque(statement):
+            self._refuse_text(statement)
+        unique = self.of(statement)
+        # Rows that are read first are inserted by statements of their own.
+        if unique and isinstance(statement, Insert) and selected(statement) is None:
+            execution, rows = self._new_rows(execution, unique)
+            with self._torn_by_failure(unique, rows):
+                yield execution
+            return
+        yield execution
+        if unique and execution.params and is_bulk(statement):
+            self._named_rows(execution, unique)
+
+    def of(self, statement: Any) -> tuple[UniqueKey, ...]:
+        """Return the unique keys of the tables that a DML statement writes to."""
+        table = getattr(statement, "table", None)
+        if table is None or not getattr(statement, "is_dml", False):
+            return ()
+        mapper = subject_of(statement)
+        tables = tables_of(mapper) if mapper is not None else (plain_table(table),)
+        bindings = [self._wiring.binds.of_table(one) for one in tables]
+        return tuple(u for one in bindings if isinstance(one, ShardedTable) for u in one.unique)
+
+    def _refuse_text(self, statement: Any) -> None:
+        words = str(statement).replace('"', " ").replace("`", " ").replace("(", " ").split()
+        if words and words[0].upper() in ("SELECT", "WITH", "VALUES", "SET", "SHOW", "EXPLAIN"):
+            return
+        names = {entry.table for entry in self._wiring.shard_map.unique.values()}
+        for name in names & set(words):
+            raise untold(f"text that writes to {name}")
+
+    def _new_rows(
+        self, execution: Execution, unique: Sequence[UniqueKey]
+    ) -> tuple[Execution, list[Values]]:
+        statement = resolved(execution.statement)
+        if on_conflict(statement) is not None:
+            raise untold("an INSERT with ON CONFLICT")
+        mapper = subject_of(statement)
+        columns = list(dict.fromkeys(c for one in unique for c in (*one.columns, *one.row)))
+        execution = completed(execution, columns, mapper)
+        statement = resolved(execution.statement)
+        given = rows_of(statement, execution.params)
+        rows: list[Values] = [{c.name: value_of(r, c, mapper) for c in columns} for r in given]
+        return execution, rows
+
+    @contextmanager
+    def _torn_by_failure(
+        self, unique: Sequence[UniqueKey], rows: Sequence[Values]
+    ) -> Iterator[None]:
+        begun = False
+        try:
+            for one in unique:
+                self.add(one, rows)
+                begun = True
+            yield
+        except BaseException as error:
+            if begun or len(rows) > 1:
+                self._routing.writes.tear_shards(error)
+            raise
+
+    def _named_rows(self, execution: Execution, unique: Sequence[UniqueKey]) -> None:
+        """Renew the values of rows that an ORM UPDATE names by their primary keys."""
+        mapper = subject_of(resolved(execution.statement))
+        params = execution.params
+        given = params if isinstance(params, (list, tuple)) else [params]
+        for one in unique:
+            keys = [tuple(value_of(row, c, mapper) for c in one.row) for row in given]
+            self.read_again(one, keys)
+
+    def read_again(self, unique: UniqueKey, keys: Sequence[Row]) -> None:
+        """Renew the values of rows, which are read from where they are."""
+        columns = list(dict.fromkeys((*unique.row, *unique.columns)))
+        width = len(unique.row)
+        for start in range(0, len(keys), KEYS):
+            named = named_by(unique.row, keys[start : start + KEYS])
+            rows = self._routing.session.execute(select(*columns).where(named)).all()
+            for row in rows:
+                values = {c.name: value for c, value in zip(columns, row, strict=True)}
+                self.renew(unique, tuple(row[:width]), values)
+
+
+def untold(what: str) -> CrossShardError:
+    """Return the error for a write whose effect on a lookup table cannot be told."""
+    return CrossShardError("R313", what)
