@@ -1,7 +1,8 @@
 """The catalogue of error ids: a title and a general remedy for each.
 
 R1xx the shard map, R2xx routing, R3xx what spans shards, R4xx transactions,
-R5xx databases, R6xx the command line and the servers it starts.
+R5xx databases, R6xx the command line and the servers it starts, R7xx findings of check,
+R8xx ids.
 ``docs/errors.md`` has a section for every id; a test keeps the two in step.
 """
 
@@ -305,5 +306,34 @@ CATALOGUE: dict[str, Entry] = {
     "R710": Entry(
         "a lookup table that is not complete",
         "fill it: `router unique backfill NAME`",
+    ),
+    # -- ids ----------------------------------------------------------------------------
+    "R801": Entry(
+        "ids without room",
+        "have fewer bits of node or of bucket",
+    ),
+    "R802": Entry(
+        "a time that no id can hold",
+        "set the clock",
+    ),
+    "R803": Entry(
+        "no free node",
+        "release nodes that are not used, wait until leases expire, or have more bits of node",
+    ),
+    "R804": Entry(
+        "a node that belongs to another process",
+        "use a LeasedNode, or make the generator after the fork",
+    ),
+    "R805": Entry(
+        "the table of leases is not there",
+        "create it: `LeasedNode.create_table()`, or `nodes_table()` in your migrations",
+    ),
+    "R806": Entry(
+        "a striped sequence that a database cannot have",
+        "use `TimeIds`, or give the sequence more stripes",
+    ),
+    "R807": Entry(
+        "an id that does not carry the bucket of its row",
+        "let the column's default make the id; name the shard key and the buckets of the map",
     ),
 }

@@ -10,9 +10,11 @@ from copy import copy
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine, ForeignKeyConstraint, MetaData, Table
+from sqlalchemy import Engine, ForeignKeyConstraint, MetaData, Sequence, Table
 from sqlalchemy.sql.ddl import SchemaGenerator
 
+from router.errors import RoutingError
+from router.ids.sequences import StripedSequence
 from router.route.binds import ReferenceTable, ShardedTable
 from router.route.secondary import UniqueKey
 from router.session.wiring import Wiring
@@ -31,6 +33,12 @@ def create_all(wiring: Wiring) -> None:
 
 
 def _create_tables(wiring: Wiring) -> None:
+    for sequence, engine in _striped(wiring):
+        with engine.begin() as connection:
+            if not connection.dialect.supports_sequences:
+                what = f"{connection.dialect.name} has no sequences, such as {sequence.name}"
+                raise RoutingError("R806", what)
+            sequence.create(connection, checkfirst=True)
     for database, metadata, tables in _placed(wiring):
         generator = partial(_WithinDatabase, within=tables)
         wiring.engines[database]._run_ddl_visitor(
@@ -76,6 +84,20 @@ def _unique(wiring: Wiring) -> Iterator[tuple[UniqueKey, list[Engine]]]:
             if isinstance(binding, ShardedTable):
                 shards = [wiring.engines[name] for name in binding.keyspace.shards.values()]
                 yield from ((unique, shards) for unique in binding.unique)
+
+
+def _striped(wiring: Wiring) -> Iterator[tuple[Sequence, Engine]]:
+    """Yield the sequence of every shard for each striped one, and the shard's engine."""
+    for metadata in dict.fromkeys(wiring.metadata.values()):
+        for table in metadata.tables.values():
+            binding = wiring.binds.of_table(table)
+            if not isinstance(binding, ShardedTable):
+                continue
+            for column in table.columns:
+                striped: Any = column.default
+                if isinstance(striped, StripedSequence):
+                    for position, name in enumerate(binding.keyspace.shards.values()):
+                        yield striped.for_shard(position), wiring.engines[name]
 
 
 class _WithinDatabase(SchemaGenerator):

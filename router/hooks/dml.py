@@ -128,8 +128,9 @@ def is_ordered(statement: Any) -> bool:
 class _Context:
     """What a default that looks at the other values of its row may ask for."""
 
-    def __init__(self, row: Mapping[str, Any]) -> None:
+    def __init__(self, row: Mapping[str, Any], column: Any) -> None:
         self.current_parameters = row
+        self.current_column = column
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Mapping[str, Any]:
         return self.current_parameters
@@ -144,7 +145,7 @@ def computed_default(default: Any, column: Column[Any], row: Mapping[str, Any]) 
         The function needs more than the values of the row.
     """
     try:
-        return default.arg(_Context(row))
+        return default.arg(_Context(row, column))
     except (AttributeError, KeyError) as error:
         what = f"the default of {column.table.fullname}.{column.name} needs its statement: {error}"
         raise LookupError(what) from error

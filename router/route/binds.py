@@ -15,7 +15,14 @@ from sqlalchemy.orm import Mapper
 
 from router.errors import RoutingError, UnboundTableError
 from router.hooks.mappers import all_mappers
-from router.route.secondary import Secondary, UniqueKey, looked_up, unique_keys
+from router.route.secondary import (
+    Carried,
+    Secondary,
+    UniqueKey,
+    carried_keys,
+    looked_up,
+    unique_keys,
+)
 from router.shardmap.columns import key_type
 from router.shardmap.keytypes import KeyType
 from router.shardmap.model import Keyspace, ShardedKeyspace, ShardMap, UnshardedKeyspace
@@ -40,6 +47,7 @@ class ShardedTable:
     identified: bool
     """Whether the primary key contains the shard key: no two shards can hold the same one."""
     unique: tuple[UniqueKey, ...] = ()
+    carried: tuple[Carried, ...] = ()
     secondary: tuple[Secondary, ...] = ()
 
 
@@ -188,8 +196,11 @@ class BindTable:
         primary = {column.name for column in table.primary_key.columns}
         entries = (one for one in self.shard_map.unique.values() if one.table == table.fullname)
         unique = unique_keys(table, key, entries)
-        secondary = tuple(filter(None, map(looked_up, unique)))
-        return ShardedTable(table, keyspace, key, types, set(key) <= primary, unique, secondary)
+        carried = carried_keys(table, keyspace, key)
+        secondary = [one.as_secondary() for one in carried]
+        secondary += [one for one in map(looked_up, unique) if one is not None]
+        inside = set(key) <= primary
+        return ShardedTable(table, keyspace, key, types, inside, unique, carried, tuple(secondary))
 
 
 def _class_name(mapped: type) -> str:

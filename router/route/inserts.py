@@ -25,6 +25,7 @@ from router.hooks.statements import (
     selected,
 )
 from router.hooks.trace import is_custom
+from router.ids.sequences import StripedSequence
 from router.route.aim import aim
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
@@ -172,7 +173,7 @@ def _differs(clauses: Sequence[Any], table: Table) -> str | None:
     """Return what in rows for several shards would differ from rows of one database."""
     defaults: list[Any] = [column.default for column in table.columns]
     for default in defaults:
-        if default is not None and default.is_sequence:
+        if default is not None and default.is_sequence and not isinstance(default, StripedSequence):
             return f"a sequence that each shard has, for {default.column.name}"
     inlined = [one.arg for one in defaults if one is not None and one.is_clause_element]
     parts = [part for clause in (*clauses, *inlined) for part in visitors.iterate(clause)]

@@ -72,6 +72,7 @@ class KeyReader:
         columns = {column.name: column for column in binding.table.columns}
         self.columns = [columns[name] for name in binding.key]
         self._names = [attribute_names(mapper, column) for column in self.columns]
+        self._carried = [(one, attribute_names(mapper, one.column)) for one in binding.carried]
 
     def key(self, row: Mapping[Any, Any]) -> tuple[Any, ...]:
         """Return the normalised key of `row`, `Null.NULL` for a NULL in it.
@@ -81,9 +82,15 @@ class KeyReader:
         RoutingError
             The row gives no key, or one of the wrong type.
         """
-        return self.normalise(
+        key = self.normalise(
             tuple(self._value(row, at, column) for at, column in enumerate(self.columns))
         )
+        for carried, names in self._carried:
+            given = [name for name in row if name in names or _is(name, carried.column)]
+            for value in (self._plain(row[name], row, carried.column) for name in given):
+                if value is not None:
+                    carried.check(value, key)
+        return key
 
     def normalise(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return `values` as a key; raise `RoutingError` for a wrong type."""
@@ -94,11 +101,13 @@ class KeyReader:
         return self._names[at]
 
     def names_key(self, names: Iterable[Any]) -> bool:
-        """Return whether any of `names` (columns, or names of columns) is part of the key."""
+        """Return whether any of `names` (columns, or names of columns) says where a row is."""
         mine = {name for names_ in self._names for name in names_}
-        mine |= {column.name for column in self.columns} | {column.key for column in self.columns}
+        mine |= {name for _, names_ in self._carried for name in names_}
+        columns = [*self.columns, *(one.column for one, _ in self._carried)]
+        mine |= {column.name for column in columns} | {column.key for column in columns}
         return any(
-            one in mine if isinstance(one, str) else any(_is(one, c) for c in self.columns)
+            one in mine if isinstance(one, str) else any(_is(one, c) for c in columns)
             for one in names
         )
 
@@ -189,7 +198,7 @@ def homes_of_rows(
 ) -> list[str]:
     """Return the shard of each row, asking once for keys that are there several times."""
     reader = KeyReader(binding, mapper)
-    plain = _plain_name(reader, rows)
+    plain = _plain_name(reader, rows) if not binding.carried else None
     if plain is None:
         return [shard_of_row(reader.key(row), binding, locate) for row in rows]
     normalise = binding.types[0].normalise

@@ -13,10 +13,13 @@ from typing import Any
 
 from sqlalchemy import Column, Index, MetaData, Table
 
+from router.errors import RoutingError
+from router.ids.bucket_ids import BucketIds
 from router.shardmap.columns import UnsupportedKeyTypeError, key_type
+from router.shardmap.functions.hash import HashFunction
 from router.shardmap.functions.protocol import Key
 from router.shardmap.keytypes import KeyType
-from router.shardmap.model import Unique
+from router.shardmap.model import ShardedKeyspace, Unique
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +98,58 @@ def looked_up(unique: UniqueKey) -> Secondary | None:
     except UnsupportedKeyTypeError:
         return None
     return Secondary(unique.entry.columns, types, unique=unique)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """A column whose ids carry the bucket of their row's shard key."""
+
+    column: Column[Any]
+    maker: BucketIds
+    function: HashFunction
+
+    def shard_of(self, key: Key) -> str | None:
+        """Return the shard that an id names."""
+        owners, bucket = self.function.owners, self.maker.bucket_of(int(str(key[0])))
+        return owners[bucket] if bucket < len(owners) else None
+
+    def check(self, id: Any, key: Key) -> None:
+        """Raise `RoutingError` unless an id carries the bucket of a shard key."""
+        if isinstance(id, int) and self.maker.bucket_of(id) == self.function.bucket_of(key):
+            return
+        what = f"{self.column.table.fullname}.{self.column.name} {id!r} does not carry the bucket"
+        raise RoutingError("R807", f"{what} of the shard key {self.maker.column}")
+
+    def as_secondary(self) -> Secondary:
+        """Return the column as a secondary key."""
+        types = (key_type(self.column.type),)
+        return Secondary((self.column.name,), types, shard_of=self.shard_of)
+
+
+def carried_keys(
+    table: Table, keyspace: ShardedKeyspace, key: tuple[str, ...]
+) -> tuple[Carried, ...]:
+    """Return the columns of `table` whose default makes bucket ids.
+
+    Raises
+    ------
+    RoutingError
+        The buckets of a default are not those of the keyspace, or of another column.
+    """
+    makers = [(column, getattr(column.default, "arg", None)) for column in table.columns]
+    function = keyspace.function
+    found = []
+    for column, maker in makers:
+        if not isinstance(maker, BucketIds):
+            continue
+        named = table.c[maker.column].name if maker.column in table.c else maker.column
+        fits = isinstance(function, HashFunction) and len(function.owners) == maker.buckets
+        if not isinstance(function, HashFunction) or not fits or key != (named,):
+            what = f"the ids of {table.fullname}.{column.name} carry one of {maker.buckets} buckets"
+            what += f" of {maker.column}, but the shard key is {' and '.join(key)}, by the "
+            raise RoutingError("R807", f"{what}{keyspace.name}'s function", where=keyspace.where)
+        found.append(Carried(column, maker, function))
+    return tuple(found)
 
 
 def column_of(table: Table, name: str) -> Column[Any]:

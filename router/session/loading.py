@@ -118,7 +118,9 @@ class Loading:
 
     # -- get() -----------------------------------------------------------------------------
 
-    def shards_to_ask(self, mapper: Mapper[Any], options: Mapping[str, Any]) -> list[str]:
+    def shards_to_ask(
+        self, mapper: Mapper[Any], ident: Any, options: Mapping[str, Any]
+    ) -> list[str]:
         """Return the shards where `get()` looks for a row whose key does not name its shard."""
         named = self._named(options)
         if named is not None:
@@ -129,6 +131,10 @@ class Loading:
         keyspace = binding.keyspace
         pins = self._routing.pins
         pin = pins.shards().get(keyspace.name)
+        carried = _carried_shard(binding, mapper, ident)
+        if carried is not None:
+            pins.check(keyspace, carried)
+            return [keyspace.shard_id(carried)]
         if pins:
             pins.check(keyspace, pin or "")
         elif self._scatter(keyspace, options) is Scatter.DENY:
@@ -147,3 +153,16 @@ class Loading:
             return hint.shard
         named = [one.payload for one in options.get("options") or () if isinstance(one, OnShard)]
         return str(named[0]) if named else None
+
+
+def _carried_shard(binding: ShardedTable, mapper: Mapper[Any], ident: Any) -> str | None:
+    """Return the shard that a primary key carries, None if it carries none."""
+    for carried in binding.carried:
+        at = [n for n, column in enumerate(mapper.primary_key) if column is carried.column]
+        if isinstance(ident, dict):
+            value = ident.get(mapper.get_property_by_column(carried.column).key)
+        else:
+            value = (ident if isinstance(ident, (tuple, list)) else (ident,))[at[0]] if at else None
+        if at and isinstance(value, int):
+            return carried.shard_of((value,))
+    return None

@@ -22,6 +22,8 @@ class KeyAttributes:
     reader: KeyReader
     names: tuple[str, ...]
     in_primary_key: tuple[int, ...] | None
+    carried: tuple[str, ...] = ()
+    """The attributes whose values carry the bucket of the key."""
 
     def raw(self, state: InstanceState[Any]) -> tuple[Any, ...]:
         """Return the key attributes as they are, absent ones as None."""
@@ -143,14 +145,20 @@ class States:
                 what = f"the shard key {name} of {state.mapper} is an SQL expression"
                 raise RoutingError("R202", what, fix="compute the shard key in Python")
             values.append(value)
-        return one.reader.normalise(tuple(values))
+        key = one.reader.normalise(tuple(values))
+        for carried, name in zip(one.reader.binding.carried, one.carried, strict=True):
+            given = state.dict.get(name)
+            if given is not None:
+                carried.check(given, key)
+        return key
 
 
 def is_changed(state: InstanceState[Any], placement: Placement) -> bool:
     """Return whether a persistent object has been given a shard key, the same or another."""
     if state.key is None or not state.modified:
         return False
-    return any(name in state.committed_state for one in placement.keys for name in one.names)
+    changed = state.committed_state
+    return any(name in changed for one in placement.keys for name in (*one.names, *one.carried))
 
 
 def _is_forgotten(state: InstanceState[Any], one: KeyAttributes) -> bool:
@@ -206,4 +214,5 @@ def _key_attributes(mapper: Mapper[Any], binding: ShardedTable) -> KeyAttributes
     primary = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
     inside = all(name in primary for name in names)
     at = tuple(primary.index(name) for name in names) if inside else None
-    return KeyAttributes(KeyReader(binding, mapper), names, at)
+    carried = tuple(mapper.get_property_by_column(one.column).key for one in binding.carried)
+    return KeyAttributes(KeyReader(binding, mapper), names, at, carried)

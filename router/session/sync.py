@@ -158,7 +158,7 @@ class RoutingSession(Session):
             return super().get(entity, ident, **kw)
         mapper: Any = inspect(entity)
         found = []
-        for shard in routing.loading.shards_to_ask(mapper, kw):
+        for shard in routing.loading.shards_to_ask(mapper, ident, kw):
             arguments = {**(kw.get("bind_arguments") or {}), "shard": shard}
             options = {**kw, "bind_arguments": arguments, "identity_token": shard}
             found.append(super().get(entity, ident, **options))

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "router"
 
 FOUNDATION = ("catalogue", "errors")
-DECIDING = (*FOUNDATION, "shardmap", "hooks", "route", "rewrite")
+DECIDING = (*FOUNDATION, "shardmap", "hooks", "ids", "route", "rewrite")
 DOING = (
     "engines",
     "engines_async",
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "shardmap": FOUNDATION,
     "lanes": (),
     "hooks": (*FOUNDATION, "lanes"),
-    "route": (*FOUNDATION, "shardmap", "hooks"),
+    "ids": (*FOUNDATION, "shardmap", "hooks"),
+    "route": (*FOUNDATION, "shardmap", "hooks", "ids"),
     "rewrite": (*FOUNDATION, "shardmap", "hooks", "route"),
     # What waits for databases.  Transactions know nothing of statements.
     "transaction": (*FOUNDATION, "shardmap"),
