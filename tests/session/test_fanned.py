@@ -187,11 +187,11 @@ def test_what_no_shard_can_decide_is_refused(full: Router) -> None:
         "one dialect": update(Order).values(total=1).with_dialect_options(mysql_limit=2),
         "ignored": update(Order).values(total=1).prefix_with("OR IGNORE"),
         "unsharded": update(Tag).values(id=select(func.max(Order.number)).scalar_subquery()),
-        "not colocated": update(Customer).values(name="x").where(Customer.name == whole),
+        "not colocated": update(Customer).values(name="x").where(func.nextval("x") == whole),
     }
     with full.sessionmaker()() as session:
         for write in writes.values():
-            with pytest.raises((CrossShardError, RoutingError), match=r"R30[3458]"):
+            with pytest.raises((CrossShardError, RoutingError), match=r"R30[13458]"):
                 session.execute(write)
 
 

@@ -34,7 +34,7 @@ def entry(**changes: Any) -> str:
         ({"keyspace": "two"}, "R111", "there is no keyspace `two`"),
         ({"keyspace": "shop"}, "R127", "the keyspace `shop` is sharded"),
         ({"columns": "[code, code]"}, "R127", "a column is there twice"),
-        ({"columns": "[]"}, "R106", "expected at least 1 item"),
+        ({"columns": "[]"}, "R106", "expected at least 1 entry"),
         ({"column": "code"}, "R104", "unknown key `column`; did you mean `columns`?"),
     ],
 )
