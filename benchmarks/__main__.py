@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy
 
 from benchmarks.cases import cases
-from benchmarks.distance import MILLISECONDS, distances
+from benchmarks.distance import MILLISECONDS, WRITE_MILLISECONDS, distances, far_writes
 from benchmarks.exact import merges
 from benchmarks.measure import Row, compare, import_time
 from benchmarks.models import worlds
@@ -27,10 +27,12 @@ def main() -> None:
     with worlds() as both:
         rows = [compare(case, both, arguments.rounds) for case in cases(both)]
         far = distances(both, max(5, arguments.rounds // 2))
+        far_written = far_writes(both, max(5, arguments.rounds // 2))
         exact = merges(both, max(5, arguments.rounds // 2))
     rows.append(import_time(max(5, arguments.rounds // 2)))
     table = render(rows, "routed", "plain")
     table += f"\n\n{FAR}\n\n{render(far, 'four shards', 'one shard')}"
+    table += f"\n\n{FAR_WRITES}\n\n{render(far_written, 'routed', 'plain')}"
     table += f"\n\n{EXACT}\n\n{render(exact, 'merged', 'gathered')}"
     print(table)
     if arguments.write:
@@ -40,6 +42,11 @@ def main() -> None:
 FAR = f"""\
 Four shards at once beside one of them, with {MILLISECONDS:g} ms of latency added each way by a
 proxy. What is timed is a whole session: taking or opening connections, the statement, release."""
+
+
+FAR_WRITES = f"""\
+A write to four shards beside one to a plain database, all with {WRITE_MILLISECONDS:g} ms of latency
+added each way."""
 
 
 EXACT = """\

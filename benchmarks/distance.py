@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, create_engine, func, select
+from sqlalchemy.orm import sessionmaker
 
+from benchmarks.cases import flush
 from benchmarks.measure import Row, measure
 from benchmarks.models import SHARDS, Customer, Worlds, open_router
 from benchmarks.proxy import far
@@ -15,6 +17,8 @@ from router import Router
 
 MILLISECONDS = 5.0
 LIMIT = 1.4
+WRITE_MILLISECONDS = 1.0
+WRITE_LIMIT = 1.2
 
 
 def distances(worlds: Worlds, rounds: int) -> list[Row]:
@@ -41,6 +45,21 @@ def distances(worlds: Worlds, rounds: int) -> list[Row]:
         ]
 
 
+def far_writes(worlds: Worlds, rounds: int) -> list[Row]:
+    """Measure a flush to four far shards beside one to a plain database that is as far."""
+    url = worlds.single
+    with (
+        far_router(worlds, WRITE_MILLISECONDS) as router,
+        far(str(url.host), int(url.port or 0), WRITE_MILLISECONDS) as port,
+    ):
+        engine = create_engine(url.set(host="127.0.0.1", port=port))
+        routed, plain = router.sessionmaker(), sessionmaker(engine)
+        sides = (lambda: flush(routed), lambda: flush(plain))
+        found = measure("flush of 1,000 new objects", sides, rounds, WRITE_LIMIT)
+        engine.dispose()
+    return [found]
+
+
 def of(keys: list[int]) -> Select[Any]:
     """Return the statement that selects the customers of `keys`."""
     return select(Customer).where(Customer.id.in_(keys))
@@ -58,13 +77,13 @@ def reads(router: Router, statement: Select[Any]) -> Callable[[], None]:
 
 
 @contextmanager
-def far_router(worlds: Worlds) -> Iterator[Router]:
+def far_router(worlds: Worlds, milliseconds: float = MILLISECONDS) -> Iterator[Router]:
     """Yield a router over the same four shards, each behind a proxy of its own."""
     names = [f"shard{number}" for number in range(SHARDS)]
     urls = [worlds.router.engines[name].url for name in names]
     with ExitStack() as stack:
         ports = [
-            stack.enter_context(far(str(url.host), int(url.port or 0), MILLISECONDS))
+            stack.enter_context(far(str(url.host), int(url.port or 0), milliseconds))
             for url in urls
         ]
         moved = [

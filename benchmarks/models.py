@@ -40,6 +40,7 @@ class Worlds:
     routed: Sessions
     plain: Sessions
     router: Router
+    single: URL
 
     def keys_of_one_shard(self, count: int) -> list[int]:
         """Return `count` keys that live on the shard of the first."""
@@ -63,7 +64,7 @@ def worlds() -> Iterator[Worlds]:
             for make in (routed, plain):
                 with make.begin() as session:
                     session.add_all(Customer(id=key, name=f"n{key}") for key in range(ROWS))
-            yield Worlds(routed, plain, router)
+            yield Worlds(routed, plain, router, engine.url)
         engine.dispose()
 
 

@@ -170,5 +170,7 @@ def _unique(
         used = (lookup.database, *home.shards.values())
         kinds = {dialect_of(databases[one].url) for one in used if one in databases}
         if len(kinds) > 1:
-            what = f"the lookup table and its rows have different dialects: {', '.join(sorted(kinds))}"
+            what = (
+                f"the lookup table and its rows have different dialects: {', '.join(sorted(kinds))}"
+            )
             findings.add("R127", (*path, "keyspace"), what)
