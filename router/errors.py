@@ -25,7 +25,7 @@ from sqlalchemy import exc as sa_exc
 from router.catalogue import CATALOGUE
 
 
-class RouterError(sa_exc.InvalidRequestError):
+class RouterError(sa_exc.DontWrapMixin, sa_exc.InvalidRequestError):
     """Base of all errors raised by `router`.
 
     Parameters

@@ -12,6 +12,7 @@ Leans on `UOWTransaction.execute`, `.states`, `.attributes` with its ``pk_cascad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
@@ -118,7 +119,12 @@ def is_deleted(context: Any, state: InstanceState[Any]) -> bool:
 def written_states(context: Any) -> list[tuple[InstanceState[Any], bool]]:
     """Return the rows that a flush writes, in order, and whether it deletes them."""
     states = [(state, deleted) for state, (deleted, only) in context.states.items() if not only]
-    return sorted(states, key=lambda pair: pair[0].insert_order or 0)
+    new = [pair for pair in states if pair[0].key is None]
+    old = [pair for pair in states if pair[0].key is not None]
+    new.sort(key=lambda pair: pair[0].insert_order)
+    with suppress(TypeError):
+        old.sort(key=lambda pair: pair[0].key[1])
+    return [*old, *new]
 
 
 def expect_new_key(context: Any, state: InstanceState[Any], columns: Iterable[Any]) -> None:
@@ -133,7 +139,9 @@ def number_by_database(states: Iterable[Any], routing: FlushRouting) -> None:
     if len(pending) < 2:
         return
     numbers = sorted(state.insert_order for state in pending)
-    pending.sort(key=lambda state: (routing.rank(state, state.mapper), state.insert_order))
+    # Keys that defaults give are asked for in the order in which the objects were added.
+    pending.sort(key=lambda state: state.insert_order)
+    pending.sort(key=lambda state: routing.rank(state, state.mapper))
     for number, state in zip(numbers, pending, strict=True):
         state.insert_order = number
 

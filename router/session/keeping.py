@@ -1,7 +1,7 @@
-"""Lookup tables kept in step with a flush: new rows first, then changed, then deleted ones.
+"""Lookup tables kept in step with a flush: changed rows first, then new, then deleted ones.
 
-That is the order in which the ORM writes rows of one mapper, so that a value is taken where one
-database would find it taken.
+That is the order in which the ORM writes the rows of a table, changed ones by primary key, so
+that a value is taken where one database would find it taken.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ State = InstanceState[Any]
 class _What(Enum):
     """What a flush does to a row, in the order in which lookup tables are told."""
 
-    ADDED = 1
-    CHANGED = 2
+    CHANGED = 1
+    ADDED = 2
     DELETED = 3
 
 
@@ -62,13 +62,22 @@ class Keeping:
         """Bring the lookup tables in step with what was written."""
         self.expect()
         keys: Any = self._flushing.unique
-        for one in sorted(self._kept.values(), key=lambda kept: kept.what.value):
+        kept = sorted(self._kept.values(), key=lambda one: one.what.value)
+        deleted = {(one.unique, one.key) for one in kept if one.what is _What.DELETED}
+        for one in kept:
             if one.what is _What.DELETED:
-                keys.remove(one.unique, [one.key])
-            elif one.what is _What.ADDED:
-                keys.add(one.unique, [self._row(one)])
+                if (one.unique, one.key) in deleted:
+                    keys.remove(one.unique, [one.key])
+                continue
+            row = self._row(one)
+            # A new object in the place of a deleted one is an UPDATE of its row.
+            same = (one.unique, tuple(row[column.name] for column in one.unique.row))
+            key = same[1] if one.what is _What.ADDED and same in deleted else one.key
+            deleted.discard(same)
+            if key:
+                keys.renew(one.unique, key, row)
             else:
-                keys.renew(one.unique, one.key, self._row(one))
+                keys.add(one.unique, [row])
 
     def _note(self, unique: UniqueKey, state: State, *, deleted: bool) -> None:
         if state.key is None:

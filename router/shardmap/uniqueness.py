@@ -29,11 +29,23 @@ def unique_problems(entry: Unique, table: Table, key: Sequence[str]) -> Iterator
     if not table.primary_key:
         what = f"the table {shown(entry.table)} has no primary key"
         yield Problem("R127", what, entry.where, "give the table a primary key")
+    for name in _generated(table, entry.columns):
+        what = f"the database or SQLAlchemy changes {shown(name)} by itself"
+        fix = "have no Computed() and no onupdate in the column"
+        yield Problem("R127", what, entry.where, fix)
     for constraint in _changed_by_the_database(table, {*entry.columns, *key}):
         parent = constraint.elements[0].target_fullname
         what = f"the database changes rows of {shown(entry.table)} when it cascades from {parent}"
         fix = "let the ORM cascade: relationship(cascade=...), and no ON DELETE or ON UPDATE"
         yield Problem("R127", what, entry.where, fix)
+
+
+def _generated(table: Table, names: Sequence[str]) -> Iterator[str]:
+    """Yield columns whose values change with others, or with every UPDATE."""
+    for column in table.columns:
+        changes = (column.computed, column.onupdate, column.server_onupdate)
+        if column.name in names and any(one is not None for one in changes):
+            yield column.name
 
 
 def _changed_by_the_database(table: Table, columns: set[str]) -> Iterator[ForeignKeyConstraint]:

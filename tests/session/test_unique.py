@@ -210,6 +210,47 @@ def test_changes_and_deletions(people: Router) -> None:
         assert session.scalars(ids).all() == [3, 33]
 
 
+def test_the_order_of_one_flush(people: Router) -> None:
+    """What one database takes in its order is taken; what it refuses is refused."""
+    make = people.sessionmaker()
+    with make.begin() as session, session.no_autoflush:
+        session.add(Person(id=21, email="e1"))
+        session.get_one(Person, 1).email = "freed"
+    assert looked_up(people) == rows(people)
+    with make.begin() as session, session.no_autoflush:
+        # By primary key: the second value is free when it is taken.
+        session.get_one(Person, 5).email = "e4"
+        session.get_one(Person, 4).email = "other"
+    assert looked_up(people) == rows(people)
+    with make() as session, session.no_autoflush:
+        session.get_one(Person, 7).email = "last"
+        session.get_one(Person, 6).email = "e7"
+        with pytest.raises(IntegrityError):
+            session.flush()
+        session.rollback()
+        session.delete(session.get_one(Person, 6))
+        session.add(Person(id=26, email="e6"))
+        with pytest.raises(IntegrityError):
+            session.flush()
+    assert looked_up(people) == rows(people)
+
+
+@pytest.mark.parametrize("email", ["e1", "another", None])
+def test_a_row_in_the_place_of_another(people: Router, email: str | None) -> None:
+    """A deleted object and a new one with its primary key are one UPDATE."""
+    with people.sessionmaker().begin() as session:
+        old = session.get_one(Person, 1)
+        old.books = []
+        session.flush()
+        session.delete(old)
+        session.add(Person(id=1, email=email, name="new"))
+    assert looked_up(people) == rows(people)
+    # What the new object does not say stays as it was.
+    assert looked_up(people, "member") == {(1, n, n) for n in range(8)}
+    with people.sessionmaker()() as session:
+        assert session.get_one(Person, 1).club == 1
+
+
 def test_an_expired_row_is_deleted(people: Router) -> None:
     """What names it is loaded in time."""
     make = people.sessionmaker()

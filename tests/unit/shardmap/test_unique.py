@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table
+from sqlalchemy import Column, Computed, FetchedValue, ForeignKey, Integer, MetaData, String, Table
 
 from router.shardmap.check import check_metadata
 from router.shardmap.load import load_text
@@ -91,3 +91,14 @@ def test_a_table_that_does_not_fit() -> None:
     for action in ("CASCADE", "SET NULL"):
         (cascade,) = checked(*columns(action))
         assert cascade.startswith("the database changes rows of `items` when it cascades from ord")
+
+
+def test_a_column_that_changes_by_itself() -> None:
+    """No write would show its new value."""
+    for code in (
+        Column("code", String(9), Computed("id || ''")),
+        Column("code", String(9), onupdate="x"),
+        Column("code", String(9), server_onupdate=FetchedValue()),
+    ):
+        (found,) = checked(*columns()[:2], code)
+        assert found == "the database or SQLAlchemy changes `code` by itself"
