@@ -201,7 +201,7 @@ def homes_of_rows(
     plain = _plain_name(reader, rows) if not binding.carried else None
     if plain is None:
         return [shard_of_row(reader.key(row), binding, locate) for row in rows]
-    normalise = binding.types[0].normalise
+    keyspace, normalise = binding.keyspace, binding.types[0].normalise
     # Of these types equal values are equal keys: True is 1, and 1.0, too.
     known: dict[type, dict[Any, str]] = {int: {}, str: {}}
     homes = []
@@ -214,8 +214,8 @@ def homes_of_rows(
         home = homes_of_type.get(given)
         if home is None:
             try:
-                home = shard_of_row((normalise(given),), binding, locate)
-            except KeyValueError:
+                home = locate(keyspace, (normalise(given),))
+            except (KeyValueError, NoShardError):
                 home = shard_of_row(reader.key(row), binding, locate)
             homes_of_type[given] = home
         homes.append(home)

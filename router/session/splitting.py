@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Insert
 
 from router.execute.parallel import Order, run_all
+from router.hooks.colour import in_greenlet
 from router.hooks.dml import evaluates, given_rows, with_rows
 from router.hooks.mappers import subject_of
 from router.hooks.statements import on_conflict, resolved
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from router.session.routing import Routing
 
 Call = Callable[..., Any]
+
+MANY_ROWS = 500
+"""From how many rows on sending them takes longer than waiting for the databases."""
 
 
 class Splitting:
@@ -62,10 +66,17 @@ class Splitting:
             partial(execution.write_on, one, self._routing, token=token, **part, **options)
             for one, part in zip(places, parts, strict=True)
         ]
-        locks = not isinstance(statement, Insert) or on_conflict(statement) is not None
-        order = Order.FIXED if locks else Order.ANY
+        order = self._order(statement, places, sum(map(len, positions)))
         results = self.run(calls, places, order, execution.seconds)
         return written(results, positions if isinstance(statement, Insert) else None)
+
+    def _order(self, statement: Any, places: Sequence[Destination], rows: int) -> Order:
+        if not isinstance(statement, Insert) or on_conflict(statement) is not None:
+            return Order.FIXED
+        # psycopg sends row after row in Python: threads that do so at once are in each other's way.
+        driver = self._wiring.engines[places[0].database].dialect.driver
+        busy = driver == "psycopg" and rows > MANY_ROWS and not in_greenlet()
+        return Order.FIXED if busy else Order.ANY
 
     # -- the statement to all --------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, create_engine, make_url, text
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from tests.support.broker import Servers
@@ -77,6 +79,14 @@ def _drop_postgresql(url: str, name: str) -> None:
         for gid in connection.scalars(prepared).all():
             connection.exec_driver_sql(f"ROLLBACK PREPARED '{gid}'")
     with autocommit(_administrative(url)) as connection:
+        # A worker of autovacuum, which is not ours to terminate, is gone a moment later.
+        for _ in range(50):
+            try:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            except ProgrammingError:
+                time.sleep(0.2)
+            else:
+                return
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
