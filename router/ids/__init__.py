@@ -13,7 +13,8 @@ that each shard counts in steps of its own.
 """
 
 from router.ids.bucket_ids import BucketIds
-from router.ids.nodes import FixedNode, LeasedNode, nodes_table
+from router.ids.leases import nodes_table
+from router.ids.nodes import FixedNode, LeasedNode
 from router.ids.sequences import StripedSequence
 from router.ids.time_ids import TimeIds
 from router.ids.uuids import uuid7

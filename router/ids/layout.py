@@ -52,6 +52,8 @@ class Layout:
         if not 0 <= since < 1 << _TIME_BITS:
             what = f"the clock is at {millisecond} ms since 1970"
             raise RoutingError("R802", what)
+        if node >> self.node_bits or bucket >> self.bucket_bits or number >> self.number_bits:
+            raise RoutingError("R801", f"node {node}, bucket {bucket} and number {number}")
         above = ((since << self.bucket_bits | bucket) << self.node_bits) | node
         return above << self.number_bits | number
 

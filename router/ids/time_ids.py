@@ -7,7 +7,8 @@ from threading import Lock
 
 from router.ids.forks import forget_on_fork
 from router.ids.layout import Layout
-from router.ids.nodes import FixedNode, LeasedNode, Nodes, Reservation
+from router.ids.leases import Reservation
+from router.ids.nodes import FixedNode, LeasedNode, Reserves
 from router.ids.ticks import Now, Ticks, wall_clock
 
 Node = int | FixedNode | LeasedNode
@@ -27,7 +28,8 @@ class Maker:
     """
 
     def __init__(self, node: Node, layout: Layout, now: Now = wall_clock) -> None:
-        self._nodes: Nodes = FixedNode(node) if isinstance(node, int) else node
+        nodes = FixedNode(node) if isinstance(node, int) else node
+        self._nodes: Reserves = nodes.lease(layout.node_bits)
         self._layout = layout
         self._ticks = Ticks(1 << layout.number_bits, now)
         self._reserved = Reservation(0, 0, -1)
@@ -52,7 +54,7 @@ class Maker:
         with self._lock:
             # Of threads that ask at once, one reserves for all.
             if self._reserved is before:
-                self._reserved = self._nodes.reserve(millisecond, 1 << self._layout.node_bits)
+                self._reserved = self._nodes.reserve(millisecond)
 
 
 class TimeIds:

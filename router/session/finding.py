@@ -52,8 +52,12 @@ class Finders:
         rows = {key: found[key] for key in self._locked(execution, finding, found, options)}
         if target.tier is Tier.MOVED:
             return self._moved(execution, finding, rows, options)
-        result = self._written(execution, finding, rows)
-        self._keep(statement, list(rows))
+        try:
+            result = self._written(execution, finding, rows)
+            self._keep(statement, list(rows))
+        except BaseException as error:
+            self._routing.writes.tear_shards(error)
+            raise
         return result
 
     def _keep(self, statement: Any, keys: list[Row]) -> None:

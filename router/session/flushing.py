@@ -15,7 +15,7 @@ from router.hooks.flush import is_deleted
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.target import Destination
 from router.session.keeping import Keeping
-from router.session.moving import Moves
+from router.session.moving import Moves, refuse_reused_keys
 from router.session.rows import KeysOfRows, prepare
 from router.session.states import Placement, is_changed
 from router.session.unique import untold
@@ -88,6 +88,8 @@ class Flushing:
         """Ask directories once for the keys of all rows, not for each row."""
         if self._keeping is not None:
             self._keeping.expect()
+        states = list(states)
+        refuse_reused_keys(states, [one for one in states if self._leaves(one)])
         if self._routing.directories is None:
             return
         keys = KeysOfRows()
@@ -97,6 +99,17 @@ class Flushing:
             self._routing.directories.claim_all(self._wiring.sharded(name), wanted)
         for name, wanted in keys.old.items():
             self._routing.directories.confirm(self._wiring.sharded(name), wanted)
+
+    def _leaves(self, state: InstanceState[Any]) -> bool:
+        """Return whether the row of `state` is about to move to another database."""
+        placement = self._wiring.states.placement(state.manager.mapper)
+        if not isinstance(placement.binding, ShardedTable) or not is_changed(state, placement):
+            return False
+        try:
+            return self._place(state) != self._home(state)
+        except RouterError:
+            # It is reported where the row is written.
+            return False
 
     def verify(self) -> None:
         """Raise if an event handler changed the key of a row after its shard was chosen."""

@@ -42,6 +42,8 @@ class _Kept:
     unique: UniqueKey
     state: State
     key: tuple[Any, ...]
+    written: frozenset[str] = frozenset()
+    """The attributes of a changed row that the flush writes."""
 
 
 class Keeping:
@@ -84,11 +86,11 @@ class Keeping:
             if not deleted:
                 self._kept[unique, state] = _Kept(_What.ADDED, unique, state, ())
             return
-        changed = any(_name(state, c) in state.committed_state for c in _columns(unique))
-        if deleted or changed:
+        written = _written(state, unique)
+        if deleted or written:
             what = _What.DELETED if deleted else _What.CHANGED
             key = tuple(_known(state, column) for column in unique.row)
-            self._kept[unique, state] = _Kept(what, unique, state, key)
+            self._kept[unique, state] = _Kept(what, unique, state, key, written)
 
     def _unique(self, state: State) -> Iterator[UniqueKey]:
         for table in state.mapper.tables:
@@ -100,7 +102,7 @@ class Keeping:
 
     def _row(self, one: _Kept) -> Mapping[str, Any]:
         columns = list(dict.fromkeys((*one.unique.row, *one.unique.columns)))
-        values = {column: _value(one.state, column) for column in columns}
+        values = {column: _value(one, column) for column in columns}
         unknown = [column for column, value in values.items() if value is _UNKNOWN]
         if unknown:
             values.update(self._read(one, unknown, values))
@@ -133,8 +135,20 @@ def _name(state: State, column: Column[Any]) -> str:
     return str(state.mapper.get_property_by_column(column).key)
 
 
-def _value(state: State, column: Column[Any]) -> Any:
-    value = state.dict.get(_name(state, column), _UNKNOWN)
+def _written(state: State, unique: UniqueKey) -> frozenset[str]:
+    """Return the attributes that an UPDATE sets; not those that only look as if changed."""
+    names = {_name(state, column) for column in _columns(unique)}
+    changed = names & state.committed_state.keys()
+    return frozenset(name for name in changed if state.attrs[name].history.has_changes())
+
+
+def _value(one: _Kept, column: Column[Any]) -> Any:
+    name = _name(one.state, column)
+    written = one.written | _written(one.state, one.unique)
+    if one.what is _What.CHANGED and name not in written and column not in one.unique.row:
+        # What the session knows of it may be out of date.
+        return _UNKNOWN
+    value = one.state.dict.get(name, _UNKNOWN)
     return _UNKNOWN if isinstance(value, ClauseElement) else value
 
 

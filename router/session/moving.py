@@ -71,10 +71,27 @@ class Moves:
                 raise _stale(left.table)
 
 
+def refuse_reused_keys(
+    states: Sequence[InstanceState[Any]], moved: Sequence[InstanceState[Any]]
+) -> None:
+    """Raise if a new row has the primary key of one that moves away in the same flush.
+
+    The old row is deleted at the end, so that the new one would be in its way.
+    """
+    left = {(one.mapper.base_mapper, _old_key(one)) for one in moved}
+    for state in states if left else ():
+        names = [state.mapper.get_property_by_column(c).key for c in state.mapper.primary_key]
+        key = tuple(state.dict.get(name) for name in names)
+        if state.key is None and (state.mapper.base_mapper, key) in left:
+            what = f"a new {state.mapper.class_.__name__} has the primary key {key!r} of a row "
+            fix = "flush after the change of the key, before the new object is added"
+            raise RoutingError("R203", f"{what}that moves to another shard", fix=fix)
+
+
 # -- the row -----------------------------------------------------------------------------------
 
 
-def _old_key(state: InstanceState[Any]) -> Sequence[Any]:
+def _old_key(state: InstanceState[Any]) -> tuple[Any, ...]:
     key: Any = state.key
     return tuple(key[1])
 

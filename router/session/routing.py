@@ -146,6 +146,8 @@ class Routing:
         target, shape = plan or self._plan(execution, statement)
         if target.refusal is not None:
             raise target.refusal.exception()
+        if self.unique is not None and (shape.refusal is not None or is_opaque(statement)):
+            self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
             return self._exactly(execution, target, shape)
         # What is not planned as a query can still load objects.

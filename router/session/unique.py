@@ -6,6 +6,7 @@ primary key is what makes a second row with the same values impossible.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from sqlalchemy import Connection, Insert, select
 from router.errors import CrossShardError
 from router.hooks.mappers import subject_of, tables_of
 from router.hooks.statements import (
-    is_opaque,
     on_conflict,
     plain_table,
     resolved,
@@ -26,6 +26,7 @@ from router.route.finding import named_by
 from router.route.rows import KeyReader, rows_of
 from router.route.secondary import Secondary, UniqueKey
 from router.route.updates import is_bulk
+from router.route.writes import irregular
 from router.session.defaults import completed, value_of
 from router.session.execution import Execution
 from router.shardmap.functions.protocol import Key
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 Row = tuple[Any, ...]
 Values = Mapping[str, Any]
+
+_WRITES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|call|do|load|copy)\b")
+_LOCKS = re.compile(r"\bfor\s+(no\s+key\s+)?update\b")
 
 KEYS = 500
 """How many rows are looked up or read by one statement."""
@@ -108,8 +112,6 @@ class UniqueKeys:
             It cannot be told which values the rows get.
         """
         statement = resolved(execution.statement)
-        if is_opaque(statement):
-            self._refuse_text(statement)
         unique = self.of(statement)
         # Rows that are read first are inserted by statements of their own.
         if unique and isinstance(statement, Insert) and selected(statement) is None:
@@ -119,7 +121,11 @@ class UniqueKeys:
             return
         yield execution
         if unique and execution.params and is_bulk(statement):
-            self._named_rows(execution, unique)
+            try:
+                self._named_rows(execution, unique)
+            except BaseException as error:
+                self._routing.writes.tear_shards(error)
+                raise
 
     def of(self, statement: Any) -> tuple[UniqueKey, ...]:
         """Return the unique keys of the tables that a DML statement writes to."""
@@ -131,20 +137,22 @@ class UniqueKeys:
         bindings = [self._wiring.binds.of_table(one) for one in tables]
         return tuple(u for one in bindings if isinstance(one, ShardedTable) for u in one.unique)
 
-    def _refuse_text(self, statement: Any) -> None:
-        words = str(statement).replace('"', " ").replace("`", " ").replace("(", " ").split()
-        if words and words[0].upper() in ("SELECT", "WITH", "VALUES", "SET", "SHOW", "EXPLAIN"):
+    def refuse_unseen(self, statement: Any) -> None:
+        """Refuse a statement whose writes are not seen, if it may write to a unique key."""
+        sql = _LOCKS.sub("", str(getattr(statement, "element", statement)).lower())
+        if not _WRITES.search(sql):
             return
-        names = {entry.table for entry in self._wiring.shard_map.unique.values()}
-        for name in names & set(words):
-            raise untold(f"text that writes to {name}")
+        for entry in self._wiring.shard_map.unique.values():
+            if entry.table.rpartition(".")[2].lower() in sql:
+                raise untold(f"SQL text, or a part of a query, that may write to {entry.table}")
 
     def _new_rows(
         self, execution: Execution, unique: Sequence[UniqueKey]
     ) -> tuple[Execution, list[Values]]:
         statement = resolved(execution.statement)
-        if on_conflict(statement) is not None:
-            raise untold("an INSERT with ON CONFLICT")
+        special = irregular(statement)
+        if special is not None or on_conflict(statement) is not None:
+            raise untold(f"an INSERT with {special or 'ON CONFLICT'}")
         mapper = subject_of(statement)
         columns = list(dict.fromkeys(c for one in unique for c in (*one.columns, *one.row)))
         execution = completed(execution, columns, mapper)
@@ -175,18 +183,29 @@ class UniqueKeys:
         given = params if isinstance(params, (list, tuple)) else [params]
         for one in unique:
             keys = [tuple(value_of(row, c, mapper) for c in one.row) for row in given]
-            self.read_again(one, keys)
+            rows = self._rows(one, keys)
+            # One after another, as they were written.
+            for key in keys:
+                if key in rows:
+                    self.renew(one, key, rows[key])
 
     def read_again(self, unique: UniqueKey, keys: Sequence[Row]) -> None:
-        """Renew the values of rows, which are read from where they are."""
+        """Renew the values of rows that one statement has written."""
+        rows = self._rows(unique, keys)
+        self.remove(unique, keys)
+        self.add(unique, rows.values())
+
+    def _rows(self, unique: UniqueKey, keys: Sequence[Row]) -> dict[Row, Values]:
+        """Return the values of rows by what names them, read from where they are."""
         columns = list(dict.fromkeys((*unique.row, *unique.columns)))
         width = len(unique.row)
+        found: dict[Row, Values] = {}
         for start in range(0, len(keys), KEYS):
             named = named_by(unique.row, keys[start : start + KEYS])
-            rows = self._routing.session.execute(select(*columns).where(named)).all()
-            for row in rows:
+            for row in self._routing.session.execute(select(*columns).where(named)):
                 values = {c.name: value for c, value in zip(columns, row, strict=True)}
-                self.renew(unique, tuple(row[:width]), values)
+                found[tuple(row[:width])] = values
+        return found
 
 
 def untold(what: str) -> CrossShardError:

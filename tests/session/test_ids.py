@@ -85,34 +85,37 @@ def test_processes_never_make_the_same(engine: Engine, url: str) -> None:
 
 def test_leases(engine: Engine) -> None:
     """Each has a node of its own; the next window is the same one's."""
-    first, second = ids.LeasedNode(engine), ids.LeasedNode(engine, name="default")
+    process, another = ids.LeasedNode(engine), ids.LeasedNode(engine, name="default")
+    first, second = process.lease(2), another.lease(2)
     now = time.time_ns() // 1_000_000
-    one, other = first.reserve(now, 4), second.reserve(now, 4)
+    one, other = first.reserve(now), second.reserve(now)
     assert {one.node, other.node} == {0, 1}
     assert one.first == now
-    again = first.reserve(one.last + 1, 4)
+    again = first.reserve(one.last + 1)
     assert (again.node, again.first) == (one.node, one.last + 1)
-    assert ids.LeasedNode(engine, name="others").reserve(now, 4).node == 0
-    assert {ids.LeasedNode(engine).reserve(now, 4).node for _ in range(2)} == {2, 3}
-    with pytest.raises(RoutingError, match="R803 all 4 nodes of 'default' are leased"):
-        ids.LeasedNode(engine).reserve(now, 4)
-    second.release()
-    assert ids.LeasedNode(engine).reserve(now, 4).node == other.node
+    assert ids.LeasedNode(engine, name="others").lease(2).reserve(now).node == 0
+    # Numbers of makers with more bits are others; those of one process differ, too.
+    assert process.lease(3).reserve(now).node == 0
+    assert {process.lease(2).reserve(now).node for _ in range(2)} == {2, 3}
+    with pytest.raises(RoutingError, match="R803 all 4 nodes of 'default/2' are leased"):
+        process.lease(2).reserve(now)
+    another.release()
+    assert process.lease(2).reserve(now).node == other.node
 
 
 def test_who_takes_over_starts_above(engine: Engine) -> None:
     """Even if its clock is behind, and whatever the former holder still makes."""
-    old, new = ids.LeasedNode(engine), ids.LeasedNode(engine)
+    old, new = ids.LeasedNode(engine).lease(0), ids.LeasedNode(engine).lease(0)
     now = time.time_ns() // 1_000_000
-    before = old.reserve(now, 1)
+    before = old.reserve(now)
     with engine.begin() as connection:
         connection.execute(text("UPDATE router_nodes SET expires = 0"))
-    after = new.reserve(now - 3_600_000, 1)
+    after = new.reserve(now - 3_600_000)
     assert after.node == before.node
     assert after.first == before.last + 1
     # The old holder wants another window, and learns that it has lost its node.
     with pytest.raises(RoutingError, match="R803"):
-        old.reserve(before.last + 1, 1)
+        old.reserve(before.last + 1)
 
 
 def test_a_restart_with_an_earlier_clock(engine: Engine) -> None:
@@ -149,7 +152,7 @@ def test_no_table(url: str) -> None:
     """The error says how to make it."""
     engine = create_engine(url)
     with pytest.raises(RoutingError, match="R805"):
-        ids.LeasedNode(lambda: engine).reserve(0, 4)
+        ids.LeasedNode(lambda: engine).lease(2).reserve(0)
     engine.dispose()
 
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm.attributes import set_committed_value
 
 from router import CrossShardError, Router, RoutingError
 from router.lookups import MARKS
@@ -251,6 +252,51 @@ def test_a_row_in_the_place_of_another(people: Router, email: str | None) -> Non
         assert session.get_one(Person, 1).club == 1
 
 
+def test_a_value_that_only_looks_changed(people: Router) -> None:
+    """What an UPDATE does not set is as another transaction has left it."""
+    make = people.sessionmaker()
+    with make() as first:
+        person = first.get_one(Person, 1)
+        assert (person.email, person.club) == ("e1", 1)
+        first.commit()
+        assert (person.email, person.club) == ("e1", 1)
+        # The database's lock would make the other wait; what was loaded stays as it is.
+        values = dict(person.__dict__)
+        first.rollback()
+        with make.begin() as second:
+            other = second.get_one(Person, 1)
+            other.email, other.club = "theirs", 5
+        set_committed_value(person, "email", values["email"])
+        set_committed_value(person, "club", values["club"])
+        set_committed_value(person, "number", 1)
+        person.email, person.name, person.number = "e1", "changed", 77
+        first.commit()
+    assert looked_up(people) == rows(people)
+    assert (5, 77, 1) in looked_up(people, "member")
+    with make() as session:
+        assert session.scalars(select(Person.id).where(Person.email == "theirs")).all() == [1]
+
+
+def test_a_new_row_in_the_place_of_one_that_moves(people: Router) -> None:
+    """It would be there before the old one is gone: refused, with the remedy."""
+    with people.sessionmaker()() as session:
+        person = session.get_one(Person, 1)
+        person.books = []
+        session.flush()
+        person.id = 10
+        session.add(Person(id=1, email="new"))
+        with pytest.raises(RoutingError, match=r"R203 a new Person has the primary key \(1,\)"):
+            session.flush()
+        session.rollback()
+        person = session.get_one(Person, 1)
+        person.books = []
+        person.id = 10
+        session.flush()
+        session.add(Person(id=1, email="new"))
+        session.commit()
+    assert looked_up(people) == rows(people)
+
+
 def test_an_expired_row_is_deleted(people: Router) -> None:
     """What names it is loaded in time."""
     make = people.sessionmaker()
@@ -339,6 +385,44 @@ def test_updates(people: Router) -> None:
         session.execute(update(Person).where(Person.id == 1).values(email="u2"))
 
 
+def test_updates_in_their_order(people: Router) -> None:
+    """Rows of parameters one after another; those of one statement together."""
+    make = people.sessionmaker()
+    with make.begin() as session:
+        session.execute(update(Person), [{"id": 1, "email": "x"}, {"id": 4, "email": "e1"}])
+        session.execute(delete(Book).where(Book.person_id == 0))
+        session.execute(delete(Person).where(Person.id == 0))
+        session.execute(update(Person).values(number=Person.number - 1))
+    assert looked_up(people) == rows(people)
+    assert (1, 6, 7) in looked_up(people, "member")
+    with make() as session:
+        wrong = [{"id": 2, "email": "e3"}, {"id": 3, "email": "y"}]
+        with pytest.raises(IntegrityError):
+            session.execute(update(Person), wrong)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda s: s.execute(update(Person).where(Person.id == 1).values(email="e2")),
+        lambda s: s.execute(update(Person), [{"id": 1, "email": "e2"}]),
+    ],
+)
+def test_an_update_that_fails_is_not_half_done(people: Router, write: Any) -> None:
+    """The row was written, but its value was taken: the transaction cannot commit."""
+    before = rows(people)
+    with people.sessionmaker()() as session:
+        with pytest.raises(IntegrityError):
+            write(session)
+        with pytest.raises(CrossShardError, match="R311"):
+            session.commit()
+        session.rollback()
+        with pytest.raises(IntegrityError), session.begin_nested():
+            write(session)
+        session.commit()
+    assert rows(people) == looked_up(people) == before
+
+
 def test_other_updates_are_not_touched(people: Router) -> None:
     """An UPDATE of other columns goes to its shards at once."""
     statement = update(Person).where(Person.name == "nobody").values(name="somebody")
@@ -378,12 +462,36 @@ def test_what_cannot_be_followed(people: Router) -> None:
         lambda s: s.bulk_save_objects([Person(id=72)]),
         lambda s: s.bulk_update_mappings(Person, [{"id": 1, "email": "x"}]),
     ]
+    texts = [
+        "UPDATE PERSONS SET mail = 'x'",
+        "DELETE FROM books;",
+        "UPDATE persons,(SELECT 1) t SET mail = 'x'",
+        "WITH u AS (UPDATE persons SET mail = 'x' RETURNING id) SELECT id FROM u",
+        'INSERT INTO "persons" (id) VALUES (9)',
+    ]
+    hint = {"keyspace": "people", "shard_key": 1}
+    refused += [lambda s, sql=sql: s.execute(text(sql), bind_arguments=hint) for sql in texts]
+    changed = update(Person).values(email="x").returning(Person.id).cte()
+    refused += [
+        lambda s: s.execute(select(changed.c.id), bind_arguments=hint),
+        lambda s: s.execute(
+            select(Person).from_statement(update(Person).values(email="x").returning(Person)),
+            bind_arguments=hint,
+        ),
+        lambda s: s.execute(insert(Person).prefix_with("OR REPLACE").values(id=1, email="x")),
+        lambda s: s.execute(insert(Person).prefix_with("IGNORE").values(id=1, email="x")),
+    ]
     before = looked_up(people), rows(people)
     with people.sessionmaker()() as session:
         for write in refused:
             with pytest.raises(CrossShardError, match="R313"):
                 write(session)
         session.commit()
+        reads = "SELECT mail FROM persons WHERE id = 1 FOR UPDATE"
+        if people.engines["main"].dialect.name != "sqlite":
+            assert session.scalars(text(reads), bind_arguments=hint).all() == ["e1"]
+        count = text("SELECT count(*) FROM books")
+        assert session.scalar(count, bind_arguments=hint) == 2
     assert (looked_up(people), rows(people)) == before
 
 

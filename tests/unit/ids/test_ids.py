@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from router import RoutingError, ids
 from router.ids.layout import START, Layout
-from router.ids.nodes import Reservation
+from router.ids.leases import Reservation
 from router.ids.ticks import Ticks
 from router.ids.time_ids import Maker
 
@@ -113,7 +113,7 @@ def test_times_that_no_id_holds() -> None:
 def test_a_node_that_is_too_large() -> None:
     """It would be another node's."""
     with pytest.raises(RoutingError, match="R803 node 16 of 0 to 15"):
-        ids.TimeIds(node=16, node_bits=4)()
+        ids.TimeIds(node=16, node_bits=4)
 
 
 def test_a_fixed_node_is_not_its_childs() -> None:
@@ -142,10 +142,10 @@ class Windows:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def reserve(self, millisecond: int, nodes: int) -> Reservation:
+    def reserve(self, millisecond: int) -> Reservation:
         """Return another node each time, for the three milliseconds after a pause of two."""
         self.asked.append(millisecond)
-        return Reservation(len(self.asked) % nodes, millisecond + 2, millisecond + 4)
+        return Reservation(len(self.asked) % 4, millisecond + 2, millisecond + 4)
 
 
 def test_ids_stay_within_what_is_reserved() -> None:
