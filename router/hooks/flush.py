@@ -91,6 +91,8 @@ class ShardUnitOfWork(UOWTransaction):
     ) -> Iterator[InstanceState[Any]]:
         """Yield the states of a batch, numbered so that each database's are together."""
         states = list(super().states_for_mapper_hierarchy(mapper, isdelete, listonly))  # type: ignore[no-untyped-call]
+        if not states:
+            return iter(states)
         for one in {state.manager.mapper for state in states}:
             self.routing.prepare(one)
         if not isdelete:

@@ -178,19 +178,22 @@ def default_of(column: Column[Any], binding: ShardedTable) -> Any:
 def shard_of_row(key: tuple[Any, ...], binding: ShardedTable, locate: Any) -> str:
     """Return the shard where a row of `key` belongs; raise `RoutingError` if it has none."""
     keyspace = binding.keyspace
-    where = keyspace.table_where.get(binding.table.fullname, keyspace.where)
     if NullKey.NULL in key:
         if keyspace.null_shard is None:
             key_names = " and ".join(binding.key)
             what = f"a row of {binding.table.fullname} has a NULL shard key {key_names}"
-            raise RoutingError("R205", what, where=where)
+            raise RoutingError("R205", what, where=_where(binding))
         return keyspace.null_shard
     try:
         shard: str = locate(keyspace, key)
     except NoShardError as error:
         what = f"{binding.table.fullname}: no shard of {keyspace.name} takes the key {key!r}"
-        raise RoutingError("R207", what, where=where) from error
+        raise RoutingError("R207", what, where=_where(binding)) from error
     return shard
+
+
+def _where(binding: ShardedTable) -> str:
+    return binding.keyspace.table_where.get(binding.table.fullname, binding.keyspace.where)
 
 
 def homes_of_rows(

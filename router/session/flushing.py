@@ -89,7 +89,8 @@ class Flushing:
         if self._keeping is not None:
             self._keeping.expect()
         states = list(states)
-        refuse_reused_keys(states, [one for one in states if self._leaves(one)])
+        moved = [one for one in states if one.key is not None and self._leaves(one)]
+        refuse_reused_keys(states, moved)
         if self._routing.directories is None:
             return
         keys = KeysOfRows()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -73,24 +73,37 @@ class Routing:
         self.places = Places(self)
         self.writes = Writes(self)
         self.loading = Loading(self)
-        self.gathering = Gathering(self)
-        self.merging = Merging(self)
-        self.splitting = Splitting(self)
-        self.transferring = Transferring(self)
-        self.finders = Finders(self)
-        self._ways: Mapping[Tier, Splitting | Transferring | Finders] = {
-            Tier.SPLIT: self.splitting,
-            Tier.FANNED: self.splitting,
-            Tier.TRANSFERRED: self.transferring,
-            Tier.FOUND: self.finders,
-            Tier.MOVED: self.finders,
-        }
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
         self.unique = UniqueKeys(self) if wiring.shard_map.unique else None
         seek = self.unique.seek if self.unique is not None else nowhere_known
         self._plain = Circumstances(locate=self.locate, seek=seek, preferred=self._last)
+
+    # Made when they are first needed, since most sessions do without.
+
+    @cached_property
+    def gathering(self) -> Gathering:
+        """What answers statements on copies."""
+        return Gathering(self)
+
+    @cached_property
+    def merging(self) -> Merging:
+        """What merges the answers of several shards."""
+        return Merging(self)
+
+    @cached_property
+    def splitting(self) -> Splitting:
+        """What writes to several databases."""
+        return Splitting(self)
+
+    def _way(self, tier: Tier) -> Splitting | Transferring | Finders | None:
+        """Return what makes a write of `tier`, None for one that goes out as it is."""
+        if tier is Tier.SPLIT or tier is Tier.FANNED:
+            return self.splitting
+        if tier is Tier.FOUND or tier is Tier.MOVED:
+            return Finders(self)
+        return Transferring(self) if tier is Tier.TRANSFERRED else None
 
     # -- statements ------------------------------------------------------------------------
 
@@ -160,7 +173,7 @@ class Routing:
             return self._sent(kept, target, tokens)
 
     def _sent(self, execution: Execution, target: Target, tokens: bool) -> Any:
-        way = self._ways.get(target.tier)
+        way = self._way(target.tier)
         if way is not None:
             return way.execute(execution, target)
         reads = isinstance(resolved(execution.statement), _READS)

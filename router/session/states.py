@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Table
@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.sql import ClauseElement
 
 from router.errors import RoutingError
-from router.route.aim import Locate
+from router.route.aim import MAX_KNOWN, Locate, by_function
 from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable
 from router.route.rows import KeyReader, default_of, shard_of_row
 
@@ -24,6 +24,8 @@ class KeyAttributes:
     in_primary_key: tuple[int, ...] | None
     carried: tuple[str, ...] = ()
     """The attributes whose values carry the bucket of the key."""
+    homes: dict[Any, str] = field(default_factory=dict)
+    """The shards of keys that were asked for before."""
 
     def raw(self, state: InstanceState[Any]) -> tuple[Any, ...]:
         """Return the key attributes as they are, absent ones as None."""
@@ -54,6 +56,8 @@ class Placement:
 
     binding: Binding
     keys: tuple[KeyAttributes, ...] = ()
+    telling: frozenset[str] = frozenset()
+    """The attributes that say where a row is."""
 
     def raw(self, state: InstanceState[Any]) -> tuple[Any, ...]:
         """Return all key attributes as they are, absent ones as None."""
@@ -115,7 +119,8 @@ class States:
         if len(keyspaces) > 1:
             what = f"the tables of {mapper} are bound to different keyspaces"
             raise RoutingError("R209", what, where=self._binds.shard_map.source)
-        return Placement(binding, tuple(keys))
+        telling = {name for one in keys for name in (*one.names, *one.carried)}
+        return Placement(binding, tuple(keys), frozenset(telling))
 
     def _persistent(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
         first = placement.keys[0]
@@ -123,13 +128,23 @@ class States:
         if key[2] is not None:
             return str(key[2]).partition("/")[2]
         if first.in_primary_key is not None:
-            values = first.of_identity(key)
-        elif any(name not in state.dict for name in first.names) or _is_forgotten(state, first):
+            return self._of_identity(first, key, locate)
+        if any(name not in state.dict for name in first.names) or _is_forgotten(state, first):
             what = f"the shard of {state.mapper} with primary key {key[1]!r} is not known"
             raise RoutingError("R202", what, fix="load the object through the session first")
-        else:
-            values = first.committed(state)
-        return shard_of_row(first.reader.normalise(values), first.reader.binding, locate)
+        values = first.reader.normalise(first.committed(state))
+        return shard_of_row(values, first.reader.binding, locate)
+
+    def _of_identity(self, one: KeyAttributes, key: Any, locate: Locate) -> str:
+        values = one.of_identity(key)
+        # Of these types equal values are equal keys; functions give a key one shard for ever.
+        lasting = locate is by_function and len(values) == 1 and values[0].__class__ in (int, str)
+        if lasting and (found := one.homes.get(values[0])) is not None:
+            return found
+        shard = shard_of_row(one.reader.normalise(values), one.reader.binding, locate)
+        if lasting and len(one.homes) < MAX_KNOWN:
+            one.homes[values[0]] = shard
+        return shard
 
     @staticmethod
     def _pending_key(state: InstanceState[Any], one: KeyAttributes) -> tuple[Any, ...]:
@@ -157,8 +172,7 @@ def is_changed(state: InstanceState[Any], placement: Placement) -> bool:
     """Return whether a persistent object has been given a shard key, the same or another."""
     if state.key is None or not state.modified:
         return False
-    changed = state.committed_state
-    return any(name in changed for one in placement.keys for name in (*one.names, *one.carried))
+    return not placement.telling.isdisjoint(state.committed_state)
 
 
 def _is_forgotten(state: InstanceState[Any], one: KeyAttributes) -> bool:
