@@ -49,6 +49,10 @@ class FlushRouting(Protocol):
         """Raise if a row turns out to have been written to the wrong database."""
         ...
 
+    def end(self) -> None:
+        """Let go of the flush."""
+        ...
+
 
 class _Transaction:
     """Stands before the flush's transaction and routes the connections it gives."""
@@ -85,6 +89,7 @@ class ShardUnitOfWork(UOWTransaction):
             session.connection_callable = None
             session._flush_routing = None
             self.transaction = original
+            routing.end()
 
     def states_for_mapper_hierarchy(
         self, mapper: Any, isdelete: Any, listonly: Any

@@ -125,6 +125,12 @@ class Flushing:
         if self._keeping is not None:
             self._keeping.finish()
 
+    def end(self) -> None:
+        """Let go of the flush, and of what holds this."""
+        self.context = None
+        self._keeping = None
+        del self._moves
+
     def binding_of(self, table: Table) -> Binding:
         """Return how a table is bound."""
         return self._wiring.binds.of_table(table)

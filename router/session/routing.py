@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from sqlalchemy import CompoundSelect, Insert, Select
 from sqlalchemy.orm.query import FromStatement  # type: ignore[attr-defined]
 
+from router.errors import RoutingError
 from router.execute.copies import write_copies
 from router.execute.fanout import fan_out
 from router.hooks.identity import tell_shards_apart
@@ -59,20 +61,19 @@ class Routing:
     """
 
     def __init__(self, session: RoutingSession, wiring: Wiring) -> None:
-        self.session = session
+        # Weakly: a session that nobody holds is gone at once, and not when garbage is collected.
+        self._session = ref(session)
         self.wiring = wiring
         self.pins = Pins()
         self.locate = self.claim = self.propose = by_function
         if wiring.directories:
-            directories = Directories(wiring.directories, session._confirmed_keys)
+            found = self._session
+            directories = Directories(wiring.directories, lambda: _held(found)._confirmed_keys())
             self.locate, self.claim = directories.find, directories.claim
             self.propose = directories.propose
             self.directories: Directories | None = directories
         else:
             self.directories = None
-        self.places = Places(self)
-        self.writes = Writes(self)
-        self.loading = Loading(self)
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -80,19 +81,39 @@ class Routing:
         seek = self.unique.seek if self.unique is not None else nowhere_known
         self._plain = Circumstances(locate=self.locate, seek=seek, preferred=self._last)
 
-    # Made when they are first needed, since most sessions do without.
+    @property
+    def session(self) -> RoutingSession:
+        """The session that asks."""
+        return _held(self._session)
 
-    @cached_property
+    # None of the following keeps anything, so that none has to be kept.
+
+    @property
+    def places(self) -> Places:
+        """What turns hints into places."""
+        return Places(self)
+
+    @property
+    def writes(self) -> Writes:
+        """What knows which databases are written to."""
+        return Writes(self)
+
+    @property
+    def loading(self) -> Loading:
+        """What loaders need to know."""
+        return Loading(self)
+
+    @property
     def gathering(self) -> Gathering:
         """What answers statements on copies."""
         return Gathering(self)
 
-    @cached_property
+    @property
     def merging(self) -> Merging:
         """What merges the answers of several shards."""
         return Merging(self)
 
-    @cached_property
+    @property
     def splitting(self) -> Splitting:
         """What writes to several databases."""
         return Splitting(self)
@@ -304,6 +325,13 @@ class Routing:
     def flushing(self) -> Flushing:
         """Return the routing of one flush."""
         return Flushing(self)
+
+
+def _held(found: ref[RoutingSession]) -> RoutingSession:
+    session = found()
+    if session is None:
+        raise RoutingError("R206", "the session is gone: keep it while its results are read")
+    return session
 
 
 _UNSEEN = (Insert, FromStatement)

@@ -36,7 +36,7 @@ class Writes:
     def aimed(self) -> Engine | None:
         """What a mapper alone means now, and in this lane."""
         aim = _aims.get()
-        return aim[1] if aim is not None and aim[0] is self else None
+        return aim[1] if aim is not None and aim[0] is self._routing else None
 
     # -- transactions ----------------------------------------------------------------------
 
@@ -92,7 +92,7 @@ class Writes:
     def aiming(self, database: str) -> Iterator[None]:
         """Let a mapper alone mean `database`, which is all that bulk operations ask with."""
         # By lane: others aim elsewhere meanwhile.
-        before = _aims.set((self, self._wiring.engines[database]))
+        before = _aims.set((self._routing, self._wiring.engines[database]))
         try:
             yield
         finally:
