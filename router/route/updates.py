@@ -14,7 +14,7 @@ from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
 from router.hooks.statements import appendages, attribute_names, given_values, plain_table
 from router.route.aim import aim
-from router.route.binds import ReferenceTable, ShardedTable
+from router.route.binds import BindTable, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
@@ -63,9 +63,8 @@ class Updates:
         targets = [_fanned(aim(shape, read(row), shard_map, around)) for row in rows]
         target = targets[0] if len(targets) == 1 else _split(targets)
         refusal = target.refusal
-        followed = not around.found and any(
-            touches_unique(statement, one, names) for one in self._unique(statement)
-        )
+        unique = () if around.found else unique_keys_of(statement, self._binds)
+        followed = any(touches_unique(statement, one, names) for one in unique)
         if refusal is None and followed:
             refusal = Refusal("R313", f"an {_kind(statement)} whose rows cannot be found first")
             target = Target(Reach.REFUSED, refusal=refusal)
@@ -74,13 +73,6 @@ class Updates:
         if params:
             return target, shape
         return self._found(statement, target, around), shape
-
-    def _unique(self, statement: Any) -> tuple[UniqueKey, ...]:
-        """Return the unique keys of the tables that a statement writes to."""
-        mapper = subject_of(statement)
-        tables = tables_of(mapper) if mapper is not None else (plain_table(statement.table),)
-        bindings = map(self._binds.of_table, tables)
-        return tuple(u for one in bindings if isinstance(one, ShardedTable) for u in one.unique)
 
     def _found(self, statement: Any, target: Target, around: Circumstances) -> Target:
         """Return the target of a write whose rows can be found beforehand, else `target`."""
@@ -244,6 +236,14 @@ def _generated(table: Table, changed: Sequence[Any]) -> Iterator[str]:
             continue
         if default is None or not default.is_scalar:
             yield f"a generated value for {_name(column)}"
+
+
+def unique_keys_of(statement: Any, binds: BindTable) -> tuple[UniqueKey, ...]:
+    """Return the unique keys of the tables that a DML statement writes to."""
+    mapper = subject_of(statement)
+    tables = tables_of(mapper) if mapper is not None else (plain_table(statement.table),)
+    bindings = map(binds.of_table, tables)
+    return tuple(u for one in bindings if isinstance(one, ShardedTable) for u in one.unique)
 
 
 def touches_unique(statement: Any, unique: UniqueKey, names: Sequence[str]) -> bool:

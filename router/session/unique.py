@@ -11,21 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Insert, select
+from sqlalchemy import Connection, Delete, Insert, Update, select
 
 from router.errors import CrossShardError
-from router.hooks.mappers import subject_of, tables_of
+from router.hooks.mappers import subject_of
 from router.hooks.statements import (
     on_conflict,
-    plain_table,
     resolved,
     selected,
 )
-from router.route.binds import ShardedTable
 from router.route.finding import named_by
 from router.route.rows import KeyReader, rows_of
 from router.route.secondary import Secondary, UniqueKey
-from router.route.updates import is_bulk
+from router.route.updates import is_bulk, unique_keys_of
 from router.route.writes import irregular
 from router.session.defaults import completed, value_of
 from router.session.execution import Execution
@@ -129,13 +127,9 @@ class UniqueKeys:
 
     def of(self, statement: Any) -> tuple[UniqueKey, ...]:
         """Return the unique keys of the tables that a DML statement writes to."""
-        table = getattr(statement, "table", None)
-        if table is None or not getattr(statement, "is_dml", False):
+        if not isinstance(statement, (Insert, Update, Delete)):
             return ()
-        mapper = subject_of(statement)
-        tables = tables_of(mapper) if mapper is not None else (plain_table(table),)
-        bindings = [self._wiring.binds.of_table(one) for one in tables]
-        return tuple(u for one in bindings if isinstance(one, ShardedTable) for u in one.unique)
+        return unique_keys_of(statement, self._wiring.binds)
 
     def refuse_unseen(self, statement: Any) -> None:
         """Refuse a statement whose writes are not seen, if it may write to a unique key."""

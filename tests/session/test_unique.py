@@ -61,6 +61,15 @@ class Book(Base):
     isbn: Mapped[str] = mapped_column(String(20))
 
 
+class Pair(Base):
+    """Has no unique key."""
+
+    __tablename__ = "pairs"
+
+    person_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    other: Mapped[int | None]
+
+
 @pytest.fixture
 def people(make_databases: MakeDatabases, dialect: str) -> Iterator[Router]:
     """A router over four shards, and a database for the lookup tables."""
@@ -73,7 +82,7 @@ def people(make_databases: MakeDatabases, dialect: str) -> Iterator[Router]:
             "people": {
                 "shards": {f"s{n}": f"d{n}" for n in range(4)},
                 "sharding": {"function": "modulo"},
-                "tables": {"persons": "id", "books": "person_id"},
+                "tables": {"persons": "id", "books": "person_id", "pairs": "person_id"},
             },
         },
         "unique": {
@@ -493,6 +502,19 @@ def test_what_cannot_be_followed(people: Router) -> None:
         count = text("SELECT count(*) FROM books")
         assert session.scalar(count, bind_arguments=hint) == 2
     assert (looked_up(people), rows(people)) == before
+
+
+def test_writes_of_other_tables_are_let_through(people: Router) -> None:
+    """Also those that are put together in other ways, where the caller says where they go."""
+    pairs: Any = Pair.__table__
+    hint = {"keyspace": "people", "shard_key": 1}
+    with people.sessionmaker().begin() as session:
+        session.execute(text("INSERT INTO pairs (person_id) VALUES (1)"), bind_arguments=hint)
+        if people.engines["main"].dialect.name != "mysql":
+            changed = update(Pair).values(other=2).returning(Pair)
+            found = session.scalars(select(Pair).from_statement(changed), bind_arguments=hint)
+            assert [one.other for one in found] == [2]
+        assert session.execute(select(func.count()).select_from(pairs)).scalar() == 1
 
 
 def test_a_failed_insert_is_not_half_done(people: Router) -> None:
