@@ -95,6 +95,10 @@ class ByParity:
         self.prepared.add(mapper.class_)
         flush.sort_by_database(mapper)
 
+    def end(self) -> None:
+        """Hold nothing of the flush."""
+        self.context = None
+
     def verify(self) -> None:
         self.verified = True
 
