@@ -86,7 +86,7 @@ class KeyReader:
             tuple(self._value(row, at, column) for at, column in enumerate(self.columns))
         )
         for carried, names in self._carried:
-            given = [name for name in row if name in names or _is(name, carried.column)]
+            given = [name for name in row if name in names or is_column(name, carried.column)]
             for value in (self._plain(row[name], row, carried.column) for name in given):
                 if value is not None:
                     carried.check(value, key)
@@ -107,14 +107,14 @@ class KeyReader:
         columns = [*self.columns, *(one.column for one, _ in self._carried)]
         mine |= {column.name for column in columns} | {column.key for column in columns}
         return any(
-            one in mine if isinstance(one, str) else any(_is(one, c) for c in columns)
+            one in mine if isinstance(one, str) else any(is_column(one, c) for c in columns)
             for one in names
         )
 
     def _value(self, row: Mapping[Any, Any], at: int, column: Column[Any]) -> Any:
         names = self._names[at]
         found = [row[name] for name in names if name in row]
-        found += [value for given, value in row.items() if _is(given, column)]
+        found += [value for given, value in row.items() if is_column(given, column)]
         values = [self._plain(value, row, column) for value in found]
         if not values:
             return default_of(column, self.binding)
@@ -155,7 +155,7 @@ class KeyReader:
             raise wrong_key(binding.keyspace, names, binding.key, position, error) from error
 
 
-def _is(given: Any, column: Column[Any]) -> bool:
+def is_column(given: Any, column: Column[Any]) -> bool:
     """Return whether `given`, by which a row names a value, is `column` itself."""
     if isinstance(given, str):
         return False

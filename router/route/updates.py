@@ -19,7 +19,7 @@ from router.route.circumstances import Circumstances
 from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of
+from router.route.rows import KeyReader, expressions_of, is_column
 from router.route.secondary import UniqueKey
 from router.route.several import destinations_of
 from router.route.shape import Shape
@@ -255,13 +255,9 @@ def touches_unique(statement: Any, unique: UniqueKey, names: Sequence[str]) -> b
     own = {name for column in columns for name in attribute_names(mapper, column)}
     given = [name for row in given_values(statement) for name in row]
     return any(
-        one in own if isinstance(one, str) else any(map(_plain(one).shares_lineage, columns))
+        one in own if isinstance(one, str) else any(is_column(one, column) for column in columns)
         for one in (*given, *names)
     )
-
-
-def _plain(name: Any) -> Any:
-    return name.__clause_element__() if hasattr(name, "__clause_element__") else name
 
 
 def _kind(statement: Any) -> str:

@@ -14,6 +14,7 @@ from router.errors import CrossShardError
 from router.hooks.dml import computed_default, given_rows, with_rows
 from router.hooks.statements import attribute_names, given_values, resolved
 from router.route.parameters import plain_value
+from router.route.rows import is_column
 from router.session.execution import Execution
 
 Columns = Sequence[Column[Any]]
@@ -81,8 +82,7 @@ def _whole(row: Given, columns: Columns, mapper: Mapper[Any] | None, base: Given
 def _names(name: Any, column: Column[Any], mapper: Mapper[Any] | None) -> bool:
     if isinstance(name, str):
         return name in attribute_names(mapper, column)
-    element = name.__clause_element__() if hasattr(name, "__clause_element__") else name
-    return bool(column.shares_lineage(element))
+    return is_column(name, column)
 
 
 def _is_null(column: Column[Any]) -> bool:

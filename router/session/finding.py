@@ -52,12 +52,9 @@ class Finders:
         rows = {key: found[key] for key in self._locked(execution, finding, found, options)}
         if target.tier is Tier.MOVED:
             return self._moved(execution, finding, rows, options)
-        try:
+        with self._routing.writes.tearing_shards():
             result = self._written(execution, finding, rows)
             self._keep(statement, list(rows))
-        except BaseException as error:
-            self._routing.writes.tear_shards(error)
-            raise
         return result
 
     def _keep(self, statement: Any, keys: list[Row]) -> None:
@@ -95,7 +92,7 @@ class Finders:
         options: Mapping[str, Any],
     ) -> Iterator[Row]:
         """Lock the rows; yield the keys of those that are still there."""
-        for some in _chunks(list(found)):
+        for some in chunks(list(found)):
             query = select(*finding.keys, *finding.seen).where(named_by(finding.keys, some))
             width = len(finding.keys)
             for row in self._read(execution, query.with_for_update(), options):
@@ -125,7 +122,7 @@ class Finders:
                 _as_computed(finding.computed, rows[some[0]][1]),
             )
             for keys in alike.values()
-            for some in _chunks(keys)
+            for some in chunks(keys)
         ]
         parts = parts or [with_criteria(statement, false(), {})]
         return written([self._write(execution.of(one, None)) for one in parts])
@@ -149,7 +146,7 @@ class Finders:
         name = partial(_attribute, mapper)
         given = {name(column): value for column, value in finding.values.items()}
         count = 0
-        for some in _chunks(list(rows)):
+        for some in chunks(list(rows)):
             query = select(mapper).where(named_by(finding.keys, some))
             for one in self._read(execution, query, options).scalars().all():
                 key = tuple(getattr(one, attribute.key) for attribute in finding.keys)
@@ -168,7 +165,8 @@ def _as_computed(columns: Sequence[Any], values: Row) -> dict[Any, Any]:
     return {column: type_coerce(value, column.type) for column, value in pairs}
 
 
-def _chunks(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def chunks(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Yield as many keys at a time as one statement may name."""
     for start in range(0, len(keys), KEYS):
         yield keys[start : start + KEYS]
 

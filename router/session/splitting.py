@@ -127,11 +127,8 @@ class Splitting:
         connect = self._routing.session._connection_to
         # The ORM asks for its connections where no two lanes may be at once.
         run_all([partial(connect, one.database) for one in places], places, seconds=seconds)
-        try:
+        with self._routing.writes.tearing_shards():
             return run_all(calls, places, order=order, seconds=seconds)
-        except BaseException as error:
-            self._routing.writes.tear_shards(error)
-            raise
 
     def _needs_token(self, statement: Any) -> bool:
         mapper = subject_of(statement)

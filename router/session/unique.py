@@ -27,6 +27,7 @@ from router.route.updates import is_bulk, unique_keys_of
 from router.route.writes import irregular
 from router.session.defaults import completed, value_of
 from router.session.execution import Execution
+from router.session.finding import chunks
 from router.shardmap.functions.protocol import Key
 
 if TYPE_CHECKING:
@@ -37,9 +38,6 @@ Values = Mapping[str, Any]
 
 _WRITES = re.compile(r"\b(insert|update|delete|merge|replace|truncate|call|do|load|copy)\b")
 _LOCKS = re.compile(r"\bfor\s+(no\s+key\s+)?update\b")
-
-KEYS = 500
-"""How many rows are looked up or read by one statement."""
 
 
 class UniqueKeys:
@@ -79,8 +77,8 @@ class UniqueKeys:
     def remove(self, unique: UniqueKey, keys: Sequence[Row]) -> None:
         """Free the values of rows that are named by their `UniqueKey.row`."""
         row = [unique.known_as(column) for column in unique.row]
-        for start in range(0, len(keys), KEYS):
-            named = named_by(row, keys[start : start + KEYS])
+        for some in chunks(keys):
+            named = named_by(row, some)
             self._writing(unique).execute(unique.lookup.delete().where(named))
 
     def renew(self, unique: UniqueKey, key: Row, row: Values) -> None:
@@ -119,11 +117,8 @@ class UniqueKeys:
             return
         yield execution
         if unique and execution.params and is_bulk(statement):
-            try:
+            with self._routing.writes.tearing_shards():
                 self._named_rows(execution, unique)
-            except BaseException as error:
-                self._routing.writes.tear_shards(error)
-                raise
 
     def of(self, statement: Any) -> tuple[UniqueKey, ...]:
         """Return the unique keys of the tables that a DML statement writes to."""
@@ -194,8 +189,8 @@ class UniqueKeys:
         columns = list(dict.fromkeys((*unique.row, *unique.columns)))
         width = len(unique.row)
         found: dict[Row, Values] = {}
-        for start in range(0, len(keys), KEYS):
-            named = named_by(unique.row, keys[start : start + KEYS])
+        for some in chunks(keys):
+            named = named_by(unique.row, some)
             for row in self._routing.session.execute(select(*columns).where(named)):
                 values = {c.name: value for c, value in zip(columns, row, strict=True)}
                 found[tuple(row[:width])] = values

@@ -77,6 +77,15 @@ class Writes:
         torn.__cause__ = error
         self._tear(torn)
 
+    @contextmanager
+    def tearing_shards(self) -> Iterator[None]:
+        """Forbid the transaction to commit if the context, which writes to shards, fails."""
+        try:
+            yield
+        except BaseException as error:
+            self.tear_shards(error)
+            raise
+
     def _tear(self, error: BaseException) -> None:
         session = self._routing.session
         transaction: Any = session.get_nested_transaction() or session._routed_transaction()
