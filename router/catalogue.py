@@ -237,11 +237,27 @@ CATALOGUE: dict[str, Entry] = {
         "write to one of them per transaction, or accept commits one after another with "
         "`transactions: {two_phase: false}`",
     ),
+    "R402": Entry(
+        "a database without a decision log",
+        "create the table router_commit_log there: router create-all",
+    ),
+    "R403": Entry(
+        "a transaction that can only be rolled back",
+        "roll back; let statements that may fail run in session.begin_nested()",
+    ),
     "R410": Entry(
         "a transaction in doubt",
-        "run recovery as soon as the databases can be reached; touch nothing by hand before",
+        "run `router recover` when the databases can be reached; touch nothing by hand before",
+    ),
+    "R411": Entry(
+        "a prepared branch that nobody has decided",
+        "let recovery settle it: router recover",
     ),
     # -- databases ----------------------------------------------------------------------
+    "R412": Entry(
+        "a transaction that nobody can know",
+        "take the gtid of a TransactionInDoubtError, within seven days",
+    ),
     "R501": Entry(
         "a database cannot be reached",
         "start it, or correct its `url:`; `router check` tries every database",

@@ -14,8 +14,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import ExceptionContext
 
 from router.errors import RoutingError, ShardUnavailableError
-from router.hooks import driver
-from router.hooks.commit import commit_in_one_phase
+from router.hooks import driver, xa
 from router.lanes.workers import Workers
 from router.shardmap.model import Database, ShardMap
 
@@ -128,7 +127,7 @@ def configured(database: Database, url: URL, create: Callable[..., Engine]) -> E
         seconds = url.query.get("connect_timeout", arguments.get("connect_timeout"))
         arguments["read_timeout"] = int(str(seconds))
     engine = create(url, **{**options, "connect_args": arguments})
-    commit_in_one_phase(engine.dialect)
+    xa.install(engine.dialect)
     event.listen(engine, "handle_error", partial(_name_the_database, database))
     if limited:
         event.listen(engine, "connect", _wait_for_statements)

@@ -14,6 +14,8 @@ from sqlalchemy.orm import sessionmaker
 from router.errors import Problem, ShardMapError
 from router.session.registry import RoutingScopedSession
 from router.session.sync import RoutingSession
+from router.transaction.cleaning import KEEP_SECONDS
+from router.transaction.recovery import GRACE_SECONDS, Outcome, Recovered, Survey
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from router.engines import Engines
     from router.engines_async import AsyncEngines
     from router.explain import Plan
+    from router.recovering import Watch
     from router.route.target import Target
     from router.session.aio import AsyncRoutingScopedSession, AsyncRoutingSession, AsyncSide
     from router.shardmap.model import ShardMap
@@ -57,6 +60,7 @@ class Router:
         self.wiring = Wiring(shard_map, named)
         self.shard_map = self.wiring.shard_map
         self._async_side: dict[str, AsyncSide] = {}
+        self._watching: Watch | None = None
 
     @classmethod
     def from_yaml(
@@ -97,6 +101,7 @@ class Router:
     def sessionmaker(self, **kw: Any) -> sessionmaker[RoutingSession]:
         """Return a `sessionmaker` of sessions that route; takes every argument of it."""
         kw.setdefault("class_", RoutingSession)
+        self._watch()
         return sessionmaker(router=self, **kw)
 
     def scoped_session(
@@ -121,6 +126,7 @@ class Router:
         from router.session.aio import AsyncRoutingSession
 
         kw.setdefault("class_", AsyncRoutingSession)
+        self._watch()
         # Tells here, not in a task, what is missing.
         self.async_side  # noqa: B018
         return async_sessionmaker(router=self, **kw)
@@ -223,6 +229,54 @@ class Router:
 
         return verify(self.wiring, name)
 
+    # -- commits over several databases ----------------------------------------------------
+
+    def recover(
+        self, *, grace: float = GRACE_SECONDS, keep: float = KEEP_SECONDS
+    ) -> list[Recovered]:
+        """Settle in-doubt transactions, which crashes have left; return what was done.
+
+        Any process may do it, any number at once, beside live traffic.
+
+        Parameters
+        ----------
+        grace:
+            Seconds for which a branch is left to a coordinator that may be alive.
+        keep:
+            Seconds after which verdicts that have served are deleted from the decision logs.
+        """
+        from router.recovering import recover
+
+        return recover(self.wiring, grace, keep)
+
+    def in_doubt(self) -> Survey:
+        """Return what is prepared in the databases now, and which do not answer."""
+        from router.recovering import survey
+
+        return survey(self.wiring)
+
+    def outcome(self, gtid: str) -> Outcome:
+        """Return how the transaction of a `TransactionInDoubtError` has ended.
+
+        One that nobody has decided will never be committed from then on.
+
+        Raises
+        ------
+        RoutingError
+            `gtid` is no transaction's name, or of one that is too old.
+        """
+        from router.recovering import outcome
+
+        return outcome(self.wiring, gtid)
+
+    def _watch(self) -> None:
+        """Begin to recover in the background, if the map wants it."""
+        seconds = self.shard_map.recover_every
+        if seconds is not None and (self._watching is None or not self._watching.is_running):
+            from router.recovering import Watch
+
+            self._watching = Watch(self.wiring, seconds)
+
     def check(self) -> tuple[Problem, ...]:
         """Compare the map with the databases and return every problem; empty if all is well.
 
@@ -234,6 +288,8 @@ class Router:
 
     def dispose(self) -> None:
         """Close every pooled connection but those of asyncio sessions; see `aclose`."""
+        if self._watching is not None:
+            self._watching.stop()
         self.engines.dispose()
 
     async def aclose(self) -> None:

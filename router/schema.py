@@ -18,15 +18,19 @@ from router.ids.sequences import StripedSequence
 from router.route.binds import ReferenceTable, ShardedTable
 from router.route.secondary import UniqueKey
 from router.session.wiring import Wiring
+from router.transaction import log
 
 
 def create_all(wiring: Wiring) -> None:
-    """Create what is missing, database by database, and the tables of directories.
+    """Create what is missing, database by database, and the tables of directories and commits.
 
     Foreign keys to tables of other databases are left out.
     """
     for directory in wiring.directories.values():
         directory.create()
+    if wiring.shard_map.two_phase and len(wiring.engines) > 1:
+        for engine in wiring.engines.values():
+            log.create(engine)
     _create_tables(wiring)
     for unique, shards in _unique(wiring):
         wiring.lookups.create(unique, shards)
@@ -50,7 +54,7 @@ def _create_tables(wiring: Wiring) -> None:
 
 
 def drop_all(wiring: Wiring) -> None:
-    """Drop what is there, database by database; the tables of directories stay."""
+    """Drop what is there, database by database; the tables of directories and commits stay."""
     for unique, _ in _unique(wiring):
         wiring.lookups.drop(unique)
     for database, metadata, tables in _placed(wiring):

@@ -1,10 +1,11 @@
-"""The commands: check, explain, route, status, create-all, unique, demo.
+"""The commands: check, explain, route, status, create-all, unique, recover, demo.
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not run.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +17,7 @@ import typer
 
 from router.cli.loading import default_config, find_metadata, find_statement, key_of
 from router.cli.output import as_json, plan_as_dict, print_problems, print_report, print_statuses
+from router.cli.recovery import listed, print_recovery, recovered
 from router.cli.status import statuses
 from router.errors import RouterError
 from router.router import Router
@@ -147,6 +149,35 @@ def unique(
     else:
         print_report(report)
     raise typer.Exit(Exit.FINDINGS if report.wrong else Exit.FINE)
+
+
+@app.command()
+def recover(
+    config: Config = None,
+    only_list: Annotated[bool, typer.Option("--list", help="Show what is in doubt.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as --list.")] = False,
+    watch: Annotated[
+        float | None, typer.Option("--watch", help="Go on, every so many seconds.", min=0.1)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Settle transactions over several databases that crashes have left in doubt."""
+    with opened(config, None) as router:
+        open_ones = recover_now(router, only_list or dry_run, json)
+        while watch is not None:
+            time.sleep(watch)
+            open_ones = recover_now(router, only_list or dry_run, json)
+    raise typer.Exit(Exit.FINDINGS if open_ones else Exit.FINE)
+
+
+def recover_now(router: Router, only_list: bool, json: bool) -> int:
+    """Recover once, or list; print it and return how many are still open."""
+    rows = listed(router.in_doubt()) if only_list else recovered(router.recover())
+    if json:
+        as_json([asdict(row) for row in rows])
+    else:
+        print_recovery(rows)
+    return sum(row.open for row in rows)
 
 
 @app.command()

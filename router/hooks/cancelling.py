@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 CANCEL_SECONDS = 3.0
 
 _IDLE = 0
+_INERROR = 3
 
 
 def cancel(engine: Engine, connection: Any) -> None:
@@ -55,5 +56,13 @@ def sever(connection: Any) -> None:
 
 def is_idle(connection: Any) -> bool:
     """Return whether `connection` is known to be in no transaction, so that ending is free."""
-    info = getattr(connection, "info", None)
-    return getattr(info, "transaction_status", None) == _IDLE
+    return bool(_status(connection) == _IDLE)
+
+
+def has_failed(connection: Any) -> bool:
+    """Return whether the transaction of `connection` is known to be past saving."""
+    return bool(_status(connection) == _INERROR)
+
+
+def _status(connection: Any) -> Any:
+    return getattr(getattr(connection, "info", None), "transaction_status", None)

@@ -3,8 +3,8 @@
 SQLAlchemy looks up the methods of a dialect each time on the engine's dialect, so they can be
 replaced there; unlike the events `do_execute` and the like, that leaves the events to others.
 Leans on `Dialect.do_execute`, `.do_executemany`, `.do_execute_no_params`, `.do_rollback`,
-`.do_commit`, `.do_close`, `.do_terminate`, the two-phase methods of the psycopg dialects, on
-`cursor.connection` of drivers, and on `Pool._pre_ping`.  Checked against 2.0.40 and 2.1.9.
+`.do_commit`, `.do_close`, `.do_terminate`, on `cursor.connection` of drivers, and on
+`Pool._pre_ping`.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -30,15 +30,8 @@ _STATEMENTS = ("do_execute", "do_executemany")
 _BARE_STATEMENTS = ("do_execute_no_params",)
 _ENDS = ("do_rollback", "do_commit")
 _CLOSES = ("do_close", "do_terminate")
-_TWO_PHASE = (
-    "do_begin_twophase",
-    "do_prepare_twophase",
-    "do_rollback_twophase",
-    "do_commit_twophase",
-)
-# Others make these calls through `do_execute`.
-_OWN_TWO_PHASE = ("psycopg", "psycopg2")
 _CLEANING = ("XA END", "XA ROLLBACK", "ROLLBACK")
+_NAMING = ("XA ", "PREPARE TRANSACTION", "COMMIT PREPARED", "ROLLBACK PREPARED")
 
 Method = Callable[..., Any]
 
@@ -60,8 +53,6 @@ def install(engine: Engine, workers: Workers, pace: Pace | None = None) -> None:
     _replace(dialect, _BARE_STATEMENTS, partial(_bare_statement, link))
     _replace(dialect, _ENDS, partial(_end, link))
     _replace(dialect, _CLOSES, partial(_close, link))
-    if dialect.driver in _OWN_TWO_PHASE:
-        _replace(dialect, _TWO_PHASE, partial(_two_phase, link))
 
 
 def set_pace(engine: Engine, pace: Pace) -> None:
@@ -138,7 +129,9 @@ def _in_lane(link: Link, cursor: Any, statement: str, made: Callable[[], Any]) -
     lane: Any = getcurrent()
     raw = getattr(cursor, "connection", None)
     cleans = statement.startswith(_CLEANING)
-    return lane.wait(made, link, statement, connection=raw, cleans=cleans)
+    # Those that name a transaction are each a statement of its own.
+    key = statement.partition("'")[0] if statement.startswith(_NAMING) else statement
+    return lane.wait(made, link, key, connection=raw, cleans=cleans)
 
 
 def _end(link: Link, method: Method) -> Method:
@@ -151,19 +144,6 @@ def _end(link: Link, method: Method) -> Method:
         if cancelling.is_idle(raw):
             return made()
         return lane.wait(made, link, method.__name__, connection=raw, cleans=True)
-
-    return call
-
-
-def _two_phase(link: Link, method: Method) -> Method:
-    def call(connection: Any, *rest: Any, **options: Any) -> Any:
-        lane = getcurrent()
-        if type(lane) is not Lane:
-            return method(connection, *rest, **options)
-        made = partial(method, connection, *rest, **options)
-        raw = connection.connection.dbapi_connection
-        name = method.__name__
-        return lane.wait(made, link, name, connection=raw, cleans="rollback" in name)
 
     return call
 

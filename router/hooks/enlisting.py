@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.util import EMPTY_DICT
@@ -23,6 +23,16 @@ from router.hooks.driver import connect, opens_below_asyncio
 from router.lanes.lane import current_lane
 
 Enlist = Callable[[Any, Any], Connection]
+Begun = Callable[[Connection], None]
+
+
+class Entry(NamedTuple):
+    """A connection of a session's transaction, and what has to be ended there."""
+
+    connection: Connection
+    transaction: Any
+    ends_here: bool
+    closes: bool
 
 
 class _Opened:
@@ -42,15 +52,24 @@ def opens_first(engine: Engine) -> bool:
 
 
 def enlist_opened(
-    transaction: Any, engine: Engine, options: Any, two_phase: bool, enlist: Enlist
+    transaction: Any, engine: Engine, options: Any, begun: Begun | None, enlist: Enlist
 ) -> Connection:
     """Connect and begin while others go on, then `enlist` the connection."""
     with _turn(transaction, engine):
         if engine in transaction._connections:
             return enlist(engine, options)
-        connection = _open(transaction.session, engine, options, two_phase)
+        connection = _open(transaction.session, engine, options, begun)
         with _alone(transaction), _as_begun(transaction.session):
             return enlist(_Opened(connection), None)
+
+
+def enlist_begun(
+    transaction: Any, engine: Engine, options: Any, begun: Begun, enlist: Enlist
+) -> Connection:
+    """Connect, begin and let `begun` see the connection before the session does."""
+    connection = _open(transaction.session, engine, options, begun)
+    with _as_begun(transaction.session):
+        return enlist(_Opened(connection), None)
 
 
 def enlist_in_savepoint(
@@ -65,16 +84,15 @@ def enlist_in_savepoint(
             return enlist(engine, None)
 
 
-def _open(session: Any, engine: Engine, options: Any, two_phase: bool) -> Connection:
+def _open(session: Any, engine: Engine, options: Any, begun: Begun | None) -> Connection:
     connection = connect(engine)
     try:
         given = {**(getattr(session, "execution_options", None) or {}), **(options or {})}
         if given:
             connection = connection.execution_options(**given)
-        if two_phase:
-            connection.begin_twophase()
-        else:
-            connection.begin()
+        connection.begin()
+        if begun is not None:
+            begun(connection)
     except BaseException:
         connection.close()
         raise
@@ -109,11 +127,21 @@ def _as_begun(session: Any) -> Iterator[None]:
 # -- the end -----------------------------------------------------------------------------------
 
 
+def entries(transaction: Any) -> list[Entry]:
+    """Return every connection of `transaction`."""
+    # A connection stands there twice: by itself and by its engine.
+    return [Entry(*one) for one in dict.fromkeys(transaction._connections.values())]
+
+
+def forget(transaction: Any, entry: Entry) -> None:
+    """Let `transaction` no longer know of a connection that has ended."""
+    for key in (entry.connection, entry.connection.engine):
+        transaction._connections.pop(key, None)
+
+
 def endings(transaction: Any, end: Callable[[Any, bool], None]) -> list[Callable[[], None]]:
     """Return the calls that `end` and release each connection of `transaction`."""
-    # A connection stands there twice: by itself and by its engine.
-    entries = dict.fromkeys(transaction._connections.values())
-    return [partial(_end, end, *entry) for entry in entries]
+    return [partial(_end, end, *entry) for entry in entries(transaction)]
 
 
 def roll_back(transaction: Any, ends_here: bool) -> None:

@@ -1,7 +1,7 @@
 """The root transaction of a session: which databases wrote, and how they commit.
 
 Leans on `SessionTransaction._connection_for_bind`, `._prepare_impl`, `.commit`, `._connections`,
-`._parent`, `._state`, `.declare_states`, `_StateChangeStates` and `Session.twophase`.
+`._parent`, `._state`, `.declare_states`, `._expect_state` and `_StateChangeStates`.
 Checked against 2.0.40 and 2.1.9.
 """
 
@@ -13,24 +13,22 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Transaction, util
-from sqlalchemy.engine import TwoPhaseTransaction
+from sqlalchemy import Connection, Engine, util
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
-from router.hooks.colour import finish, in_greenlet
+from router.hooks.colour import finish
 from router.hooks.enlisting import (
     close,
     endings,
+    enlist_begun,
     enlist_in_savepoint,
     enlist_opened,
     opens_first,
     roll_back,
 )
-
-_PSYCOPG_INERROR = 3
 
 _lent: weakref.WeakSet[Connection] = weakref.WeakSet()
 
@@ -46,21 +44,26 @@ def lend(connection: Connection) -> Iterator[None]:
 
 
 class RoutedTransaction(SessionTransaction):
-    """Begins two-phase where the session asks for it; prepares only several writers.
+    """Lets its session say how connections begin, and how the whole transaction ends.
 
-    `wrote` holds the engines that were written to, `confirmed` what directories said, and
-    `torn` the error that left the copies of a reference table different.
+    `wrote` holds the engines that were written to, `locks` says whether rows were only locked,
+    `confirmed` what directories said, and `torn` the error that left the copies of a reference
+    table different.  `gtid` and `named` are what branches that have begun already call the
+    transaction and its decider; `ending` is there once the end has begun.
     """
 
     wrote: set[Engine]
+    locks: bool
     confirmed: dict[Any, str]
     torn: BaseException | None
     turns: dict[object, Any]
+    gtid: str | None
+    named: str | None
+    ending: Any
 
     def _connection_for_bind(self, bind: Any, execution_options: Any) -> Connection:
         if _lent and bind in _lent:
             return cast(Connection, bind)
-        session: Any = self.session
         enlist = super()._connection_for_bind
         if bind in self._connections:
             return enlist(bind, execution_options)
@@ -69,14 +72,21 @@ class RoutedTransaction(SessionTransaction):
             if first:
                 return enlist_in_savepoint(self, bind, execution_options, enlist)
             return enlist(bind, execution_options)
+        session: Any = self.session
+        begun = partial(session._begin_branch, self) if session._begins_branch(bind) else None
         if first:
-            two_phase = session._begins_two_phase(bind)
-            return enlist_opened(self, bind, execution_options, two_phase, enlist)
-        session.twophase = session._begins_two_phase(bind)
-        try:
+            return enlist_opened(self, bind, execution_options, begun, enlist)
+        if begun is None:
             return enlist(bind, execution_options)
+        return enlist_begun(self, bind, execution_options, begun, enlist)
+
+    def enlist(self, engine: Engine) -> None:
+        """Let the database of `engine` take part from now on."""
+        before, self._state = self._state, SessionTransactionState.ACTIVE
+        try:
+            self._connection_for_bind(engine, None)
         finally:
-            session.twophase = False
+            self._state = before
 
     def has_connection(self, engine: Engine) -> bool:
         """Return whether the transaction has begun in the database of `engine`."""
@@ -102,7 +112,10 @@ class RoutedTransaction(SessionTransaction):
         try:
             self._refuse_torn()
             if self._parent is None:
-                self._prepare_writers()
+                session: Any = self.session
+                self.ending = session._ending(self)
+                # Cancelled in the middle, it could leave branches that nobody knows.
+                finish(self.ending.prepare)
         except BaseException:  # noqa: BLE001
             with util.safe_reraise(), self._expect_state(SessionTransactionState.CLOSED):
                 finish(self.rollback)
@@ -114,26 +127,11 @@ class RoutedTransaction(SessionTransaction):
             what = "a write to a reference table reached only some of its copies"
             raise CrossShardError("R307", what, fix="roll the transaction back") from self.torn
 
-    def _prepare_writers(self) -> None:
-        writers, readers = [], []
-        for connection, transaction, ends_here, closes in dict.fromkeys(self._connections.values()):
-            if connection.engine in self.wrote:
-                writers.append((connection, transaction))
-            elif ends_here:
-                readers.append((connection, transaction, closes))
-        session: Any = self.session
-        if len(writers) > 1 and session._is_two_phase:
-            for connection, transaction in writers:
-                _refuse_broken(connection, transaction)
-            for connection, transaction in writers:
-                _prepare(connection, transaction)
-        # As long as nothing is committed, a reader that fails can still stop everything.
-        session._end_all([partial(self._end_reader, *reader) for reader in readers])
-
     def rollback(self, _capture_exception: bool = False, _to_root: bool = False) -> None:
         """Roll back; the databases of a whole transaction side by side."""
         error = None
         if self._is_several() and self.session._transaction is self and self._is_open():
+            self._abort()
             error = self._end_together(roll_back)
         super().rollback(_capture_exception, _to_root)
         if error is not None:
@@ -143,6 +141,7 @@ class RoutedTransaction(SessionTransaction):
         """Release the connections, side by side."""
         error = None
         if self._is_several() and not invalidate:
+            self._abort()
             error = self._end_together(close)
         super().close(invalidate)
         if error is not None:
@@ -150,16 +149,40 @@ class RoutedTransaction(SessionTransaction):
 
     def commit(self, _to_root: bool = False) -> None:
         """Commit; below asyncio a task that is cancelled then has committed all or nothing."""
-        if self._parent is not None or not in_greenlet():
+        if self._parent is not None:
             super().commit(_to_root)
             return
         if self._state is SessionTransactionState.ACTIVE:
             self._prepare_impl()
-        commit = partial(super().commit, _to_root)
-        if len(self.wrote) > 1:
+        if self.ending is None:
+            super().commit(_to_root)
+            return
+        commit = partial(self._commit_several, partial(super().commit, _to_root))
+        if self.ending.is_several:
             finish(commit)
         else:
             commit()
+
+    def _commit_several(self, finish_session: Callable[[], None]) -> None:
+        try:
+            self.ending.commit()
+        except BaseException:  # noqa: BLE001
+            with util.safe_reraise():
+                self._end_unfinished()
+        finish_session()
+        self.ending.raise_interrupt()
+
+    def _end_unfinished(self) -> None:
+        if self.ending.is_in_doubt:
+            # Neither committed nor rolled back: what the session holds is asked for again.
+            self.close(invalidate=True)
+            self.session.expire_all()
+        else:
+            self.rollback()
+
+    def _abort(self) -> None:
+        if self.ending is not None:
+            finish(self.ending.abort)
 
     def _is_several(self) -> bool:
         # A connection stands there twice: by itself and by its engine.
@@ -179,43 +202,13 @@ class RoutedTransaction(SessionTransaction):
         self._connections.clear()
         return error
 
-    def _end_reader(self, connection: Connection, transaction: Any, closes: bool) -> None:
-        transaction.commit()
-        for key in (connection, connection.engine):
-            self._connections.pop(key, None)
-        if closes:
-            connection.close()
-
-
-def _refuse_broken(connection: Connection, transaction: Transaction) -> None:
-    """Raise for a writer that cannot be prepared, or would be rolled back without an error."""
-    name = connection.engine.url.database
-    if not isinstance(transaction, TwoPhaseTransaction):
-        what = f"{name} was written to on a connection that cannot be prepared"
-        raise CrossShardError("R401", what)
-    info = getattr(connection.connection.dbapi_connection, "info", None)
-    if getattr(info, "transaction_status", None) == _PSYCOPG_INERROR:
-        # PostgreSQL answers PREPARE TRANSACTION with a rollback and no error then.
-        what = f"a statement failed in {name}, whose transaction can only be rolled back"
-        fix = "roll back; let statements that may fail run in session.begin_nested()"
-        raise CrossShardError("R401", what, fix=fix)
-
-
-def _prepare(connection: Connection, transaction: Any) -> None:
-    try:
-        # Cancelled in the middle, it could leave a prepared transaction that nobody knows.
-        finish(transaction.prepare)
-    except Exception:
-        # Drivers take a transaction for prepared before the server says so, and then fail
-        # to roll it back; without its connection the server does.
-        connection.invalidate()
-        raise
-
 
 def adopt(transaction: Any) -> None:
     """Turn a fresh transaction or savepoint into one that routes."""
     transaction.__class__ = RoutedTransaction
     transaction.wrote = set()
+    transaction.locks = False
     transaction.confirmed = {}
     transaction.torn = None
     transaction.turns = {}
+    transaction.gtid = transaction.named = transaction.ending = None

@@ -13,6 +13,7 @@ from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
+from router.session.ending import Ending
 from router.session.execution import Execution
 from router.session.partition import Partition, Pin, Pins
 
@@ -315,9 +316,19 @@ class RoutingSession(Session):
         """Whether several databases must commit together or not at all."""
         return self._two_phase
 
-    def _begins_two_phase(self, bind: Any) -> bool:
-        """Return whether a transaction on `bind` must be able to be prepared."""
-        return self._two_phase and self._require_routing().writes.begins_two_phase(bind)
+    def _begins_branch(self, bind: Any) -> bool:
+        """Return whether a transaction on `bind` has to begin as one that can be prepared."""
+        if not self._two_phase or not isinstance(bind, Engine):
+            return False
+        return self._require_routing().wiring.branches.names_decider(bind)
+
+    def _begin_branch(self, transaction: Any, connection: Connection) -> None:
+        """Let what `connection` has just begun be a branch of the root `transaction`."""
+        self._require_routing().wiring.branches.start(transaction, connection)
+
+    def _ending(self, transaction: Any) -> Ending:
+        """Return how the root `transaction` ends."""
+        return Ending(self._require_routing(), transaction, self._two_phase)
 
     def _require_routing(self) -> Routing:
         if self._routing is None:

@@ -18,6 +18,7 @@ from router.route.binds import BindTable, ShardedTable
 from router.route.planner import Planner
 from router.route.predicates import Null
 from router.route.target import Destination, Target
+from router.session.branches import Branches
 from router.session.directories import attach
 from router.session.routing import Routing
 from router.session.states import States
@@ -51,6 +52,7 @@ class Wiring:
         self.states = States(self.binds)
         self.collations = Collations()
         self.lookups = Lookups(self.engines)
+        self.branches = Branches(self.engines)
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}
@@ -66,6 +68,7 @@ class Wiring:
         other.engines = engines
         _, other.directories = attach(self.shard_map, engines)
         other.lookups = Lookups(engines)
+        other.branches = Branches(engines)
         other.bind_arguments = {}
         return other
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapper
 from router.errors import CrossShardError
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.rows import homes_of_rows
+from router.session.branches import can_prepare
 from router.session.states import refuse_moved
 
 if TYPE_CHECKING:
@@ -57,11 +58,15 @@ class Writes:
         wrote.add(engine)
 
     def _refuse_unable(self, engines: set[Engine]) -> None:
-        unable = [engine for engine in engines if not can_prepare(engine)]
-        if unable:
-            names, which = self._names(engines), self._names(unable)
-            what = f"{names} cannot commit together: {which} cannot be prepared"
-            raise CrossShardError("R401", what)
+        """Refuse what could not commit together: one database may be unable to be prepared."""
+        name_of, branches = self._wiring.engines.name_of, self._wiring.branches
+        foreign = [one for one in engines if name_of(one) is None]
+        unable = [one for one in engines if not can_prepare(one)]
+        if not foreign and (len(unable) < 2 and branches.agree(engines, unable)):
+            return
+        names, which = self._names(engines), self._names(foreign or unable)
+        why = "is not in the map" if foreign else "cannot be prepared"
+        raise CrossShardError("R401", f"{names} cannot commit together: {which} {why}")
 
     def _names(self, engines: Iterable[Engine]) -> str:
         found = (self._wiring.engines.name_of(one) or one.url.database for one in engines)
@@ -90,10 +95,6 @@ class Writes:
         session = self._routing.session
         transaction: Any = session.get_nested_transaction() or session._routed_transaction()
         transaction.torn = error
-
-    def begins_two_phase(self, bind: Any) -> bool:
-        """Return whether a transaction on `bind` has to be one that can be prepared."""
-        return len(self._wiring.engines) > 1 and isinstance(bind, Engine) and can_prepare(bind)
 
     # -- bulk operations -------------------------------------------------------------------
 
@@ -165,8 +166,3 @@ class Writes:
     def _database(self, binding: ShardedTable, shard: str) -> str:
         self._routing.pins.check(binding.keyspace, shard)
         return binding.keyspace.shards[shard]
-
-
-def can_prepare(engine: Engine) -> bool:
-    """Return whether a transaction of `engine` can be prepared for a two-phase commit."""
-    return engine.dialect.name in ("postgresql", "mysql", "mariadb")

@@ -39,6 +39,7 @@ def assemble(parsed: Map, databases: Mapping[str, Database], findings: Findings)
         binds=_binds(parsed.binds, findings),
         unique=frozen(_unique(parsed, keyspaces, findings)),
         two_phase=parsed.transactions.two_phase,
+        recover_every=parsed.transactions.recover_every,
         scatter=Scatter(parsed.scatter),
         gather_max_rows=parsed.gather.max_rows,
         source=findings.document.source,

@@ -119,6 +119,7 @@ class ShardMap:
     binds: Binds = Binds()
     unique: Mapping[str, Unique] = field(default_factory=lambda: _EMPTY)
     two_phase: bool = True
+    recover_every: float | None = None
     scatter: Scatter = Scatter.ALLOW
     gather_max_rows: int = 1_000_000
     source: str = "<dict>"

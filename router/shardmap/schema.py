@@ -97,6 +97,9 @@ class Transactions(Strict):
     """How transactions over several databases end."""
 
     two_phase: bool = True
+    recover_every: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="seconds between recoveries in the background; none without it"
+    )
 
 
 class Gather(Strict):

@@ -12,10 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from router import CrossShardError, Router
+from router.transaction.probes import Moment, probing
+from router.transaction.protocol import Act, Deed
 from tests.conftest import MakeDatabases
 from tests.session.shop import Account, Customer, open_router
 from tests.session.test_asyncio import run
-from tests.session.test_commit import count
+from tests.session.test_commit import count, in_doubt, recording
 
 NAMES = ("main", "d0", "d1")
 
@@ -33,47 +35,22 @@ def everywhere() -> list[Any]:
     return [Customer(id=0, name="c"), Customer(id=1, name="c"), Account(name="a")]
 
 
-def record(router: Router) -> list[tuple[str, str]]:
-    """Return a list that notes every prepare and commit of asyncio sessions from now on."""
-    seen: list[tuple[str, str]] = []
-    for name in router.async_engines:
-
-        def prepare(connection: object, xid: object, name: str = name) -> None:
-            seen.append(("prepare", name))
-
-        def commit(connection: object, xid: object, prepared: bool, name: str = name) -> None:
-            seen.append(("commit prepared" if prepared else "commit", name))
-
-        event.listen(router.async_engines[name].sync_engine, "prepare_twophase", prepare)
-        event.listen(router.async_engines[name].sync_engine, "commit_twophase", commit)
-    return seen
-
-
-def in_doubt(router: Router) -> list[object]:
-    """Return what is prepared and not finished on PostgreSQL."""
-    found: list[object] = []
-    for name in ("d0", "d1"):
-        with router.engines[name].connect() as connection:
-            own = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
-            found += connection.execute(text(own))
-    return found
-
-
 def test_several_writers_are_prepared_first(mixed: Router) -> None:
     """All of them before any commits; one writer alone commits plainly."""
 
     async def main(router: Router) -> None:
-        seen = record(router)
-        async with router.async_sessionmaker().begin() as session:
-            session.add_all(everywhere())
-        assert [what for what, _ in seen] == ["prepare"] * 3 + ["commit prepared"] * 3
+        with recording() as seen:
+            async with router.async_sessionmaker().begin() as session:
+                session.add_all(everywhere())
+        deeds = ["record the decision", *["prepare"] * 2, "commit the decider", *["commit"] * 2]
+        assert [deed for deed, _ in seen] == deeds
         assert count(router) == dict.fromkeys(NAMES, 1)
-        seen.clear()
-        async with router.async_sessionmaker()() as session:
-            assert await session.scalar(select(func.count()).select_from(Customer)) == 2
-            session.add(Account(name="b"))
-            await session.commit()
-        assert {what for what, _ in seen} == {"commit"}
+        with recording() as seen:
+            async with router.async_sessionmaker()() as session:
+                assert await session.scalar(select(func.count()).select_from(Customer)) == 2
+                session.add(Account(name="b"))
+                await session.commit()
+        assert seen == []
         assert in_doubt(router) == []
 
     run(mixed, main)
@@ -169,21 +146,29 @@ Work = Callable[[AsyncSession], Any]
 WORKS = pytest.mark.parametrize("work", [plain, in_context, below], ids=lambda work: work.__name__)
 
 
-async def cancelled_at(router: Router, name: str, work: Work, at: int = 1) -> None:
-    """Run `work` in a task that is cancelled by the first event `name`, or that `at`."""
+async def cancelled_at(router: Router, work: Work, moment: Moment, deed: Deed, at: int = 1) -> None:
+    """Run `work` in a task that is cancelled at the moment `at` of its kind."""
     task = asyncio.ensure_future(work(router.async_sessionmaker()()))
     heard = []
 
-    def cancel(*_: object) -> None:
-        heard.append(name)
-        if len(heard) == at:
-            task.cancel()
+    def cancel(now: Moment, act: Act) -> None:
+        if (now, act.deed) == (moment, deed):
+            heard.append(act)
+            if len(heard) == at:
+                task.cancel()
 
-    for engine in router.async_engines.values():
-        event.listen(engine.sync_engine, name, cancel)
-    with pytest.raises(asyncio.CancelledError):
+    with probing(cancel), pytest.raises(asyncio.CancelledError):
         await task
     assert len(heard) >= at
+
+
+async def cancelled_by(router: Router, name: str, work: Work) -> None:
+    """Run `work` in a task that is cancelled by the first event `name` of an engine."""
+    task = asyncio.ensure_future(work(router.async_sessionmaker()()))
+    for engine in router.async_engines.values():
+        event.listen(engine.sync_engine, name, lambda *_: task.cancel(), once=True)
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def is_unharmed(router: Router) -> bool:
@@ -198,26 +183,28 @@ async def is_unharmed(router: Router) -> bool:
     return all(pool.checkedout() == 0 for pool in pools) and in_doubt(router) == []
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+MOMENTS = pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
+DEEDS = [
+    (Deed.RECORD, 1),
+    (Deed.PREPARE, 1),
+    (Deed.PREPARE, 2),
+    (Deed.DECIDE, 1),
+    (Deed.COMMIT, 1),
+    (Deed.COMMIT, 2),
+]
+
+
+@MOMENTS
+@pytest.mark.parametrize(("deed", "at"), DEEDS)
 @WORKS
-def test_cancelled_while_it_prepares(mixed: Router, work: Work, at: int) -> None:
-    """Nothing is committed, and nothing stays prepared."""
+def test_cancelled_while_it_commits(
+    mixed: Router, work: Work, deed: Deed, at: int, moment: Moment
+) -> None:
+    """All of it is committed or nothing, and nothing stays prepared."""
 
     async def main(router: Router) -> None:
-        await cancelled_at(router, "prepare_twophase", work, at)
-        assert count(router) == dict.fromkeys(NAMES, 0)
-        assert await is_unharmed(router)
-
-    run(mixed, main)
-
-
-@WORKS
-def test_cancelled_while_it_commits(mixed: Router, work: Work) -> None:
-    """From the first commit on, all of them are made before the task ends."""
-
-    async def main(router: Router) -> None:
-        await cancelled_at(router, "commit_twophase", work)
-        assert count(router) == dict.fromkeys(NAMES, 1)
+        await cancelled_at(router, work, moment, deed, at)
+        assert count(router) in (dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 1))
         assert await is_unharmed(router)
 
     run(mixed, main)
@@ -230,7 +217,7 @@ def test_cancelled_between_commits_without_two_phase(
     """Also where databases commit one after another, a cancelled task does not stop half-way."""
 
     async def main(router: Router) -> None:
-        await cancelled_at(router, "commit", work)
+        await cancelled_by(router, "commit", work)
         assert count(router) == dict.fromkeys(NAMES, 1)
 
     run(open_router(make_databases("sqlite", 3)), main)

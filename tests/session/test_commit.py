@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from router import CrossShardError, Router
+from router.transaction.probes import Moment, probing
+from router.transaction.protocol import Act
+from router.transaction.recovery import InDoubt
 from tests.conftest import MakeDatabases
 from tests.session.shop import Account, Customer, open_router
 
@@ -21,21 +25,17 @@ def mixed(make_databases: MakeDatabases) -> Iterator[Router]:
         yield router
 
 
-def record(router: Router) -> list[tuple[str, str]]:
-    """Return a list that notes every prepare and commit from now on."""
+@contextmanager
+def recording() -> Iterator[list[tuple[str, str]]]:
+    """Yield a list that notes everything that is done to participants."""
     seen: list[tuple[str, str]] = []
-    for name in router.engines:
-        engine = router.engines[name]
 
-        def prepare(connection: object, xid: object, name: str = name) -> None:
-            seen.append(("prepare", name))
+    def note(moment: Moment, act: Act) -> None:
+        if moment is Moment.AFTER:
+            seen.append((act.deed.value, act.database))
 
-        def commit(connection: object, xid: object, prepared: bool, name: str = name) -> None:
-            seen.append(("commit prepared" if prepared else "commit", name))
-
-        event.listen(engine, "prepare_twophase", prepare)
-        event.listen(engine, "commit_twophase", commit)
-    return seen
+    with probing(note):
+        yield seen
 
 
 def count(router: Router) -> dict[str, int]:
@@ -48,20 +48,29 @@ def count(router: Router) -> dict[str, int]:
     return found
 
 
-def in_doubt(router: Router) -> list[object]:
+def in_doubt(router: Router) -> list[InDoubt]:
     """Return what is prepared and not finished."""
-    with router.engines["d0"].connect() as connection:
-        own = "SELECT gid FROM pg_prepared_xacts WHERE database IN (current_database())"
-        found: list[object] = list(connection.execute(text(own)))
+    return list(router.in_doubt().branches)
+
+
+def log_of(router: Router) -> list[tuple[str, str]]:
+    """Return the database and the verdict of every row in the decision logs."""
+    found = []
+    for name, engine in router.engines.items():
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT verdict FROM router_commit_log"))
+            found += [(name, str(verdict)) for (verdict,) in rows if verdict != "I"]
     return found
 
 
 def test_several_writers_are_prepared_first(mixed: Router) -> None:
-    """All of them, before any of them commits."""
-    seen = record(mixed)
-    with mixed.sessionmaker().begin() as session:
+    """The decider records, the others prepare, it commits, they commit."""
+    with recording() as seen, mixed.sessionmaker().begin() as session:
         session.add_all([Customer(id=0, name="c"), Customer(id=1, name="c"), Account(name="a")])
-    assert [what for what, _ in seen] == ["prepare"] * 3 + ["commit prepared"] * 3
+    assert seen[0] == ("record the decision", "main")
+    assert set(seen[1:3]) == {("prepare", "d0"), ("prepare", "d1")}
+    assert seen[3] == ("commit the decider", "main")
+    assert set(seen[4:]) == {("commit", "d0"), ("commit", "d1")}
     assert count(mixed) == {"main": 1, "d0": 1, "d1": 1}
     assert in_doubt(mixed) == []
 
@@ -69,12 +78,12 @@ def test_several_writers_are_prepared_first(mixed: Router) -> None:
 @pytest.mark.parametrize("writer", [Customer(id=0, name="c"), Account(name="a")], ids=["pg", "my"])
 def test_one_writer_commits_plainly(mixed: Router, writer: object) -> None:
     """Readers beside it are not prepared either, on neither kind of server."""
-    seen = record(mixed)
-    with mixed.sessionmaker().begin() as session:
+    with recording() as seen, mixed.sessionmaker().begin() as session:
         session.scalars(select(Customer)).all()
         session.scalars(select(Account)).all()
         session.merge(writer)
-    assert {what for what, _ in seen} == {"commit"}
+    assert seen == []
+    assert log_of(mixed) == []
     assert sum(count(mixed).values()) == 1
 
 
@@ -143,8 +152,7 @@ def test_one_after_another(make_databases: MakeDatabases) -> None:
     """With `two_phase: false` nothing is prepared."""
     urls = make_databases("postgresql", 3)
     with open_router(urls, transactions={"two_phase": False}) as router:
-        seen = record(router)
-        with router.sessionmaker().begin() as session:
+        with recording() as seen, router.sessionmaker().begin() as session:
             session.add_all([Customer(id=0, name="c"), Customer(id=1, name="c")])
         assert seen == []
         assert count(router) == {"main": 0, "d0": 1, "d1": 1}

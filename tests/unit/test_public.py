@@ -26,6 +26,7 @@ def test_public_names() -> None:
     assert router.__all__ == [
         "AsyncRoutingSession",
         "CrossShardError",
+        "Outcome",
         "Router",
         "RouterError",
         "RoutingError",

@@ -1,0 +1,111 @@
+"""Deleting from decision logs what nobody can ask for any more.
+
+A row that goes too early splits a transaction: see README.md beside this, "Deleting rows".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy import exc as sa_exc
+
+from router.errors import RouterError
+from router.transaction import log
+from router.transaction.listing import prepared
+from router.transaction.protocol import Verdict
+
+KEEP_SECONDS = 7 * 24 * 3600.0
+"""How long a verdict can be asked for at least."""
+
+_OLD: Mapping[str, str] = {
+    "postgresql": "created <= clock_timestamp() - make_interval(secs => :keep)",
+    "mysql": "created <= utc_timestamp(6) - INTERVAL :keep SECOND",
+    "mariadb": "created <= utc_timestamp(6) - INTERVAL :keep SECOND",
+    "sqlite": "created <= strftime('%Y-%m-%d %H:%M:%f', 'now', '-' || :keep || ' seconds')",
+}
+_ROWS = f"SELECT gtid, verdict, participants FROM {log.NAME} WHERE verdict IN ('C', 'A') AND "
+
+# Of a session whose details we may not see, it cannot be told when its transaction began.
+_NOBODY_LATE: Mapping[str, str] = {
+    "postgresql": (
+        " AND (verdict = 'C' OR NOT EXISTS (SELECT 1 FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND coalesce(backend_type, 'client backend') = 'client backend'"
+        " AND (state IS NULL OR state = 'disabled'"
+        " OR xact_start <= created + INTERVAL '1 second')))"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    gtid: str
+    verdict: Verdict
+    participants: frozenset[str]
+
+
+def clean(engines: Mapping[str, Engine], keep: float = KEEP_SECONDS) -> int:
+    """Delete the rows of all logs that are older than `keep` seconds and have served.
+
+    Returns how many.  Databases that cannot be reached keep what concerns them.
+    """
+    old = {name: _old_rows(engine, keep) for name, engine in engines.items()}
+    if not any(old.values()):
+        return 0
+    # After the rows were read: what is not listed now was settled, and is not still to come.
+    open_branches = _open_branches(engines)
+    count = 0
+    for name, rows in old.items():
+        served = [row.gtid for row in rows if _has_served(row, open_branches)]
+        if served:
+            with engines[name].begin() as connection:
+                log.forget(connection, served)
+            count += len(served)
+    return count
+
+
+def _has_served(row: _Row, open_branches: Mapping[str, frozenset[str]]) -> bool:
+    if row.verdict is Verdict.ABORT:
+        return True
+    return all(
+        participant in open_branches and row.gtid not in open_branches[participant]
+        for participant in row.participants
+    )
+
+
+def _old_rows(engine: Engine, keep: float) -> list[_Row]:
+    dialect = engine.dialect.name
+    if dialect not in _OLD:
+        return []
+    query = text(_ROWS + _OLD[dialect] + _NOBODY_LATE.get(dialect, ""))
+    try:
+        with engine.connect() as connection:
+            if log.identity_of(connection) is None:
+                return []
+            rows = connection.execute(query, {"keep": keep}).all()
+    except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError):
+        return []
+    return [
+        _Row(gtid, Verdict(verdict), frozenset(filter(None, participants.split(","))))
+        for gtid, verdict, participants in rows
+    ]
+
+
+def _open_branches(engines: Mapping[str, Engine]) -> dict[str, frozenset[str]]:
+    """Return the transactions prepared in each database that can be reached, by identity."""
+    found = {}
+    for engine in engines.values():
+        try:
+            with engine.connect() as connection:
+                identity = log.identity_of(connection)
+                if identity is not None:
+                    found[identity] = _gtids(connection)
+        except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError):
+            continue
+    return found
+
+
+def _gtids(connection: Connection) -> frozenset[str]:
+    return frozenset(one.branch.gtid for one in prepared(connection))

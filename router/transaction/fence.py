@@ -1,0 +1,82 @@
+"""Asking a decider for its verdict, so that there is one from then on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy import exc as sa_exc
+
+from router.errors import ShardUnavailableError
+from router.transaction import log
+from router.transaction.protocol import Verdict
+
+LOCK_SECONDS = 2
+"""How long one question waits for a decider's transaction that is in flight."""
+
+PATIENCE_SECONDS = 10.0
+"""How long a coordinator asks before the transaction is in doubt."""
+
+_PAUSE_SECONDS = 0.2
+
+_LIMITS: Mapping[str, str] = {
+    "postgresql": f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'",
+    "mysql": f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}",
+    "mariadb": f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}",
+    "sqlite": f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000}",
+}
+_AFTERWARDS: Mapping[str, str] = {
+    "mysql": "SET SESSION innodb_lock_wait_timeout = DEFAULT",
+    "mariadb": "SET SESSION innodb_lock_wait_timeout = DEFAULT",
+}
+
+_logger = logging.getLogger("router.transaction")
+
+
+def fence(engine: Engine, gtid: str) -> Verdict | None:
+    """Return the verdict on a transaction, which is ABORT if there was none before.
+
+    None if it cannot be told yet: the decider cannot be reached, or its transaction is still
+    in flight.
+    """
+    try:
+        with engine.connect() as plain:
+            isolated = engine.dialect.name != "sqlite"
+            # Any stricter one fails on rows that it cannot see yet.
+            options = {"isolation_level": "READ COMMITTED"} if isolated else {}
+            return _ask(plain.execution_options(**options), gtid)
+    except (sa_exc.DBAPIError, sa_exc.TimeoutError, ShardUnavailableError) as error:
+        _logger.info("transaction %s: no verdict yet: %s", gtid, type(error).__name__)
+        return None
+
+
+def patiently(
+    engine: Engine, gtid: str, pause: Callable[[float], None], seconds: float = PATIENCE_SECONDS
+) -> Verdict | None:
+    """Ask again and again, for so many `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        verdict = fence(engine, gtid)
+        if verdict is not None or time.monotonic() >= deadline:
+            return verdict
+        pause(_PAUSE_SECONDS)
+
+
+def _ask(connection: Connection, gtid: str) -> Verdict | None:
+    dialect = connection.dialect.name
+    try:
+        with connection.begin():
+            if dialect in _LIMITS:
+                connection.exec_driver_sql(_LIMITS[dialect])
+            log.record_abort(connection, gtid)
+    except sa_exc.IntegrityError:
+        with connection.begin():
+            return log.read_verdict(connection, gtid)
+    else:
+        return Verdict.ABORT
+    finally:
+        if dialect in _AFTERWARDS and not connection.invalidated:
+            with connection.begin():
+                connection.exec_driver_sql(_AFTERWARDS[dialect])

@@ -1,0 +1,176 @@
+"""The table in which deciders record what was decided, and databases who they are.
+
+::
+
+    router_commit_log (gtid, verdict, participants, created), primary key (gtid)
+
+`verdict` is C or A; `participants` are the identities of the branches.  A row of gtid
+``identity`` and verdict I holds the identity of its own database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from threading import Lock
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TextClause,
+    delete,
+    select,
+    text,
+)
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from router.transaction.names import new_identity
+from router.transaction.protocol import Verdict
+
+NAME = "router_commit_log"
+IDENTITY = "identity"
+
+_DELETED_AT_ONCE = 500
+
+
+def _ascii(length: int) -> TypeEngine[str]:
+    exact = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
+    return String(length).with_variant(exact, "mysql", "mariadb")
+
+
+LOG = Table(
+    NAME,
+    MetaData(),
+    Column("gtid", _ascii(32), primary_key=True),
+    Column("verdict", _ascii(1), nullable=False),
+    Column("participants", Text, nullable=False),
+    Column(
+        "created",
+        DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb"),
+        nullable=False,
+    ),
+)
+
+NOW: Mapping[str, str] = {
+    # Not now(), which is when the transaction began.
+    "postgresql": "clock_timestamp()",
+    "mysql": "utc_timestamp(6)",
+    "mariadb": "utc_timestamp(6)",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+}
+
+_VALUES = f"INSERT INTO {NAME} (gtid, verdict, participants, created) "
+# A decision that a crash could undo is none: the others would have committed.
+_DURABLE = (
+    "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
+    "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
+)
+_RECORDS: Mapping[str, TextClause] = {
+    dialect: text(f"{_VALUES}SELECT :gtid, :verdict, :participants, {now}")
+    for dialect, now in NOW.items()
+} | {
+    "postgresql": text(
+        f"{_VALUES}SELECT :gtid, :verdict, :participants, {NOW['postgresql']} "
+        f"WHERE {_DURABLE} IS NOT NULL"
+    )
+}
+_RECORD = text(f"{_VALUES}VALUES (:gtid, :verdict, :participants, CURRENT_TIMESTAMP)")
+
+
+def create(engine: Engine) -> None:
+    """Create the table in a database, and give it its identity, unless they are there."""
+    LOG.create(engine, checkfirst=True)
+    with engine.connect() as connection:
+        if read_identity(connection) is not None:
+            return
+    try:
+        with engine.begin() as connection:
+            _write(connection, IDENTITY, "I", new_identity())
+    except sa_exc.IntegrityError:
+        # Somebody else was first.
+        return
+
+
+def read_identity(connection: Connection) -> str | None:
+    """Return the identity of a database; None if the table does not have it."""
+    query = select(LOG.c.participants).where(LOG.c.gtid == IDENTITY)
+    found: str | None = connection.scalar(query)
+    return found
+
+
+def record(connection: Connection, gtid: str, participants: Iterable[str]) -> None:
+    """Write, in the transaction of the decider, that its commit commits all `participants`."""
+    _write(connection, gtid, Verdict.COMMIT.value, ",".join(participants))
+
+
+def record_abort(connection: Connection, gtid: str) -> None:
+    """Write that a transaction must never be committed.
+
+    Waits as long as its decider's transaction is in flight.
+
+    Raises
+    ------
+    sqlalchemy.exc.IntegrityError
+        There is a verdict.
+    """
+    _write(connection, gtid, Verdict.ABORT.value, "")
+
+
+def read_verdict(connection: Connection, gtid: str) -> Verdict | None:
+    """Return the verdict on a transaction; None if there is none."""
+    found = connection.scalar(select(LOG.c.verdict).where(LOG.c.gtid == gtid))
+    return Verdict(found) if found is not None else None
+
+
+def forget(connection: Connection, gtids: Iterable[str]) -> None:
+    """Delete the rows of transactions that nobody will ask for."""
+    names = sorted(gtids)
+    for start in range(0, len(names), _DELETED_AT_ONCE):
+        some = names[start : start + _DELETED_AT_ONCE]
+        connection.execute(delete(LOG).where(LOG.c.gtid.in_(some)))
+
+
+def _write(connection: Connection, gtid: str, verdict: str, participants: str) -> None:
+    row = {"gtid": gtid, "verdict": verdict, "participants": participants}
+    connection.execute(_RECORDS.get(connection.dialect.name, _RECORD), row)
+
+
+def identity_of(connection: Connection) -> str | None:
+    """Return the identity of a database, None if it has no log; a transaction stays usable."""
+    try:
+        with connection.begin_nested():
+            return read_identity(connection)
+    except (sa_exc.ProgrammingError, sa_exc.OperationalError):
+        if connection.invalidated:
+            raise
+        return None
+
+
+class Identities:
+    """The identities of a map's databases by name, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._lock = Lock()
+
+    def get(self, database: str) -> str | None:
+        """Return the identity of a database, None as long as it has not been read."""
+        return self._known.get(database)
+
+    def read(self, database: str, connection: Connection) -> str | None:
+        """Return the identity of a database, None if it has no log."""
+        found = self._known.get(database)
+        if found is not None:
+            return found
+        found = identity_of(connection)
+        if found is not None:
+            with self._lock:
+                self._known[database] = found
+        return found
