@@ -312,8 +312,8 @@ CATALOGUE: dict[str, Entry] = {
         "remove `two_phase: false` if a transaction may write to several databases",
     ),
     "R708": Entry(
-        "a database that cannot be prepared",
-        "write to it in transactions of their own, or set `transactions: {two_phase: false}`",
+        "databases that cannot be prepared",
+        "write to them in transactions of their own, or set `transactions: {two_phase: false}`",
     ),
     "R709": Entry(
         "a unique constraint that only each shard enforces",
@@ -324,6 +324,18 @@ CATALOGUE: dict[str, Entry] = {
         "fill it: `router unique backfill NAME`",
     ),
     # -- ids ----------------------------------------------------------------------------
+    "R711": Entry(
+        "a database without a decision log",
+        "create it: router create-all",
+    ),
+    "R712": Entry(
+        "a server that can lose what it has committed",
+        "make its commits durable: a decision that is lost splits transactions",
+    ),
+    "R713": Entry(
+        "a server without a limit for idle transactions",
+        "set idle_in_transaction_session_timeout, so that a stalled process cannot hold a decision",
+    ),
     "R801": Entry(
         "ids without room",
         "have fewer bits of node or of bucket",

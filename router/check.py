@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, inspect, select, text
 from sqlalchemy import exc as sa_exc
 
+from router.check_commits import commit_findings, map_findings
 from router.check_unique import unique_findings
 from router.errors import Problem, RouterError
 from router.route.binds import ReferenceTable, ShardedTable
@@ -58,7 +59,7 @@ def check(wiring: Wiring) -> tuple[Problem, ...]:
     found = [problem for name in names for problem in seen[name].problems]
     found += _differing_settings(wiring, seen)
     found += _differing_copies(seen)
-    found += _commits(wiring)
+    found += map_findings(wiring)
     found += unique_findings(wiring)
     return tuple(found)
 
@@ -94,7 +95,7 @@ def _look_at(name: str, connection: Connection, wiring: Wiring) -> _Seen:
             counts[table.fullname] = connection.scalar(select(func.count()).select_from(table)) or 0
         if isinstance(binding, ShardedTable):
             problems += _collations(name, binding, connection)
-    problems += _prepared_slots(name, connection, wiring)
+    problems += commit_findings(name, connection, wiring)
     queries = _SETTINGS.get(connection.dialect.name, {})
     settings = {key: str(connection.scalar(text(sql))) for key, sql in queries.items()}
     return _Seen(tuple(problems), settings, counts)
@@ -119,15 +120,6 @@ def _missing(name: str, table: Table, connection: Connection, wiring: Wiring) ->
         if column.name not in there:
             what = f"table {table.fullname} of database {name} has no column {column.name}"
             yield Problem("R702", what, where)
-
-
-def _prepared_slots(name: str, connection: Connection, wiring: Wiring) -> Iterator[Problem]:
-    together = wiring.shard_map.two_phase and len(wiring.shard_map.databases) > 1
-    if not together or connection.dialect.name != "postgresql":
-        return
-    if int(connection.scalar(text("SHOW max_prepared_transactions")) or 0) == 0:
-        what = f"database {name} has max_prepared_transactions = 0: no two-phase commit can succeed"
-        yield Problem("R704", what, wiring.shard_map.databases[name].where)
 
 
 def _collations(name: str, binding: ShardedTable, connection: Connection) -> Iterator[Problem]:
@@ -216,21 +208,3 @@ def _differing_copies(seen: Mapping[str, _Seen]) -> Iterator[Problem]:
         if len(set(counts.values())) > 1:
             shown = ", ".join(f"{name}: {count} rows" for name, count in counts.items())
             yield Problem("R706", f"the copies of reference table {table} differ: {shown}")
-
-
-def _commits(wiring: Wiring) -> Iterator[Problem]:
-    shard_map = wiring.shard_map
-    if len(shard_map.databases) < 2:
-        return
-    if not shard_map.two_phase:
-        what = "`two_phase: false`: databases commit one after another, and not atomically"
-        yield Problem("R707", what, shard_map.source)
-        return
-    unable = [
-        name
-        for name, database in shard_map.databases.items()
-        if database.url.get_backend_name() == "sqlite"
-    ]
-    if unable:
-        what = f"{', '.join(unable)}: SQLite cannot be prepared, so a transaction that writes "
-        yield Problem("R708", f"{what}there may write to no other database", shard_map.source)

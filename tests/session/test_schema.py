@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from contextlib import ExitStack
 from warnings import catch_warnings, simplefilter
 
 import pytest
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from router import Router
+from router.transaction.log import LOG, identity_of
 from tests.conftest import MakeDatabases
 
 
@@ -102,9 +104,10 @@ def shelves(dialect: str, make_databases: MakeDatabases) -> Iterator[Router]:
 
 
 def tables(router: Router) -> dict[str, list[str]]:
-    """Return database name -> the tables there."""
+    """Return database name -> the tables there, but for the log of commits."""
     return {
-        name: sorted(inspect(router.engines[name]).get_table_names()) for name in router.engines
+        name: sorted({*inspect(router.engines[name]).get_table_names()} - {LOG.name})
+        for name in router.engines
     }
 
 
@@ -184,6 +187,23 @@ def test_foreign_keys_that_are_enforced(shelves: Router) -> None:
     with shelves.engines["d0"].begin() as connection:
         connection.execute(text("PRAGMA foreign_keys = ON"))
         connection.execute(insert(Box).values(id=2, owner_id=99, color=Color.RED))
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mariadb"], indirect=True)
+def test_decision_logs(shop: Router) -> None:
+    """Every database has one, with an identity of its own that stays; dropping leaves it."""
+    found = []
+    for _ in range(2):
+        shop.create_all()
+        with ExitStack() as stack:
+            connections = [
+                stack.enter_context(engine.connect()) for engine in shop.engines.values()
+            ]
+            found.append([identity_of(connection) for connection in connections])
+        shop.drop_all()
+    assert found[0] == found[1]
+    assert None not in found[0]
+    assert len(set(found[0])) == 3
 
 
 def test_several_metadata(make_databases: MakeDatabases) -> None:

@@ -13,6 +13,8 @@ from sqlalchemy import URL, Connection, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from router.transaction.listing import prepared
+from router.transaction.log import identity_of
 from tests.support.broker import Servers
 
 MakeDatabases = Callable[[str, int], list[str]]
@@ -92,11 +94,21 @@ def _drop_postgresql(url: str, name: str) -> None:
 
 def _drop_mariadb(url: str, name: str) -> None:
     with autocommit(_administrative(url)) as connection:
+        _roll_back_branches(url, connection)
         # An idle connection with an open transaction would make the DROP wait.
         users = text("SELECT id FROM information_schema.processlist WHERE db = :name")
         for user in connection.scalars(users, {"name": name}).all():
             connection.exec_driver_sql(f"KILL {user}")
         connection.execute(text(f"DROP DATABASE {name}"))
+
+
+def _roll_back_branches(url: str, connection: Connection) -> None:
+    """End the prepared branches of a database, whose locks would make the DROP wait."""
+    with autocommit(url) as own:
+        identity = identity_of(own)
+    for one in prepared(connection):
+        if one.branch.participant == identity:
+            connection.exec_driver_sql(f"XA ROLLBACK {one.branch.xid(one.connection)}")
 
 
 def _administrative(url: str) -> str:

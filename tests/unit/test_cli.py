@@ -49,6 +49,14 @@ def command(*words: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[s
     )
 
 
+def problems(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the ids of what `check` found, without what servers of tests are on purpose."""
+    found = [str(problem["id"]) for problem in json.loads(done.stdout)]
+    assert done.returncode == bool(found)
+    # They are fast, and not durable.
+    return [one for one in found if one != "R712"]
+
+
 @pytest.fixture
 def place(tmp_path: Path, make_databases: MakeDatabases) -> Path:
     """A directory with a map over two PostgreSQL databases, and models."""
@@ -63,13 +71,11 @@ def test_check_and_create_all(place: Path) -> None:
     """Tables are missing, are created, and are missing no more."""
     words = ("check", "--metadata", "models:Base", "--json")
     before = command(*words, cwd=place)
-    assert before.returncode == 1
-    assert [problem["id"] for problem in json.loads(before.stdout)] == ["R701", "R701"]
+    assert problems(before) == ["R701", "R711", "R701", "R711"]
     made = command("create-all", "--metadata", "models:Base.metadata", cwd=place)
     assert (made.returncode, made.stdout) == (0, "1 tables are in place: customers\n")
     after = command(*words, cwd=place)
-    assert (after.returncode, json.loads(after.stdout)) == (0, [])
-    assert command("check", cwd=place).stdout == "no findings\n"
+    assert problems(after) == []
 
 
 def test_route(place: Path) -> None:

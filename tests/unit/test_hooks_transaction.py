@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine, event, insert, select, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column
-from sqlalchemy.pool import NullPool
 
 from router import RoutingSession
-from router.errors import CrossShardError
-from router.hooks import transaction
-from router.hooks.commit import commit_in_one_phase
+from router.errors import CrossShardError, RouterError
+from router.hooks import enlisting, transaction, xa
 from tests.conftest import MakeDatabases
 
 
@@ -43,50 +39,57 @@ def engines(make_databases: MakeDatabases) -> Iterator[list[Engine]]:
         engine.dispose()
 
 
-# -- commit -------------------------------------------------------------------------------------
+# -- branches of XA -----------------------------------------------------------------------------
 
 
-def test_two_phase_ends_of_dialects() -> None:
-    """MySQL's are replaced by ones of the same signature; others are left alone."""
-    for name in ("do_commit_twophase", "do_rollback_twophase"):
+def test_ends_of_dialects() -> None:
+    """MySQL's are replaced by ones that are given a connection; others are left alone."""
+    for name in ("do_commit", "do_rollback"):
         dialect: Any = mysql.dialect()
-        before = inspect.signature(getattr(dialect, name))
-        assert list(before.parameters) == ["connection", "xid", "is_prepared", "recover"]
-        commit_in_one_phase(dialect)
-        after = inspect.signature(getattr(dialect, name))
-        assert list(after.parameters) == list(before.parameters)
-        assert [one.default for one in after.parameters.values()][2:] == [True, False]
+        assert list(inspect.signature(getattr(dialect, name)).parameters) == ["dbapi_connection"]
+        xa.install(dialect)
+        assert getattr(dialect, name).__name__ == name
         for other in (postgresql.dialect(), sqlite.dialect()):  # type: ignore[no-untyped-call]
-            commit_in_one_phase(other)
+            xa.install(other)
             assert name not in vars(other)
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_ends_of_branches_that_were_not_prepared(make_databases: MakeDatabases, end: str) -> None:
-    """One round trip less, and no error; prepared ones end as ever."""
-    engine = create_engine(make_databases("mariadb", 1)[0], poolclass=NullPool)
-    commit_in_one_phase(engine.dialect)
+@pytest.mark.parametrize("stage", list(xa.Stage))
+def test_ends_of_branches(make_databases: MakeDatabases, stage: xa.Stage, end: str) -> None:
+    """In one phase unless prepared; what is prepared ends only by its own name."""
+    engine = create_engine(make_databases("mariadb", 1)[0])
+    xa.install(engine.dialect)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (id int)"))
-    sent: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-    for prepares in (False, True):
-        with engine.connect() as connection:
-            branch = connection.begin_twophase()
-            connection.execute(text("INSERT INTO t VALUES (1)"))
-            if prepares:
-                branch.prepare()
-            getattr(branch, end)()
-    verbs = [" ".join(one.split()[:2]) for one in sent if one.startswith("XA")]
-    last = f"XA {end.upper()}"
-    assert verbs == ["XA BEGIN", "XA END", last, "XA BEGIN", "XA END", "XA PREPARE", last]
-    assert [one.endswith("ONE PHASE") for one in sent if one.startswith(last)] == [
-        end == "commit",
-        False,
-    ]
+    name = "'rt-test','x',1"
     with engine.connect() as connection:
+        transaction = connection.begin()
+        xa.start(connection, name)
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+        branch = xa.branch_of(connection)
+        assert branch is not None
+        if stage is not xa.Stage.ACTIVE:
+            xa.end(connection, branch)
+        if stage in (xa.Stage.PREPARED, xa.Stage.SETTLED):
+            connection.exec_driver_sql(f"XA PREPARE {name}")
+        if stage is xa.Stage.SETTLED:
+            connection.exec_driver_sql(f"XA {end} {name}")
+        branch.stage = stage
+        if stage is xa.Stage.PREPARED:
+            with pytest.raises(RouterError, match="R411"):
+                getattr(transaction, end)()
+        else:
+            getattr(transaction, end)()
+            assert xa.branch_of(connection) is None
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if stage is xa.Stage.PREPARED:
+            # The connection is closed, and the branch is still there.
+            connection.exec_driver_sql(f"XA {end} {name}")
+        assert connection.exec_driver_sql("XA RECOVER").all() == []
         count = connection.execute(text("SELECT count(*) FROM t")).scalar_one()
-    assert count == (2 if end == "commit" else 0)
+    assert count == (1 if end == "commit" else 0)
+    engine.dispose()
 
 
 # -- transaction --------------------------------------------------------------------------------
@@ -95,14 +98,39 @@ def test_ends_of_branches_that_were_not_prepared(make_databases: MakeDatabases, 
 class Routed(RoutingSession):
     """A session without a map, whose transactions are turned into routed ones all the same."""
 
-    two_phase = False
+    def _begins_branch(self, bind: Any) -> bool:
+        return False
+
+    def _ending(self, transaction: Any) -> Any:
+        return Plainly(transaction)
+
+
+class Plainly:
+    """Ends every database, the ones that wrote last."""
+
+    is_several = is_in_doubt = False
+
+    def __init__(self, transaction: Any) -> None:
+        self._transaction = transaction
+
+    def prepare(self) -> None:
+        """Prepare nothing."""
+
+    def commit(self) -> None:
+        """Commit every database, and let the session forget it."""
+        found = enlisting.entries(self._transaction)
+        for entry in sorted(found, key=lambda one: one.connection.engine in self._wrote):
+            entry.transaction.commit()
+            enlisting.forget(self._transaction, entry)
+            entry.connection.close()
+
+    def raise_interrupt(self) -> None:
+        """Raise nothing."""
 
     @property
-    def _is_two_phase(self) -> bool:
-        return self.two_phase
-
-    def _begins_two_phase(self, bind: Any) -> bool:
-        return self.two_phase
+    def _wrote(self) -> set[Engine]:
+        wrote: set[Engine] = self._transaction.wrote
+        return wrote
 
 
 @event.listens_for(Routed, "after_transaction_create", insert=True)
@@ -133,8 +161,8 @@ def test_parts_of_a_transaction(engines: list[Engine]) -> None:
         assert SessionTransaction.declare_states is not None
 
 
-def test_readers_end_before_writers_commit(engines: list[Engine]) -> None:
-    """Whatever the order in which they were used."""
+def test_an_ending_takes_the_connections(engines: list[Engine]) -> None:
+    """What has ended is out of the session's transaction, which then is committed, too."""
     ended: list[Engine] = []
     for engine in engines:
         event.listen(engine, "commit", lambda connection: ended.append(connection.engine))
@@ -159,33 +187,3 @@ def test_a_torn_transaction_is_rolled_back(engines: list[Engine]) -> None:
             session.commit()
         assert caught.value.__cause__ is root.torn
         assert session.scalars(select(Owner)).all() == []
-
-
-def test_several_writers_are_prepared(make_databases: MakeDatabases) -> None:
-    """Two-phase transactions begin where they must; one that failed is noticed in time."""
-    engines = [create_engine(url, poolclass=NullPool) for url in make_databases("postgresql", 2)]
-    for engine in engines:
-        Base.metadata.create_all(engine)
-    prepared: list[Engine] = []
-    for engine in engines:
-        event.listen(engine, "prepare_twophase", lambda one, _: prepared.append(one.engine))
-    assert TransactionStatus.INERROR.value == transaction._PSYCOPG_INERROR
-    for fails in (False, True):
-        with Routed() as session:
-            session.two_phase = True
-            for engine in engines:
-                session.execute(insert(Owner).values(id=fails), bind_arguments={"bind": engine})
-            root: Any = session.get_transaction()
-            root.wrote.update(engines)
-            if fails:
-                with pytest.raises(DBAPIError):
-                    session.connection({"bind": engines[1]}).execute(text("SELECT nothing"))
-                with pytest.raises(CrossShardError, match="R401"):
-                    session.commit()
-            else:
-                session.commit()
-            assert session.twophase is False
-    assert prepared == engines
-    for engine in engines:
-        with engine.connect() as connection:
-            assert connection.execute(select(Owner.id)).scalars().all() == [0]
