@@ -89,7 +89,7 @@ def _info(connection: Any) -> Any:
 
 def _commit(connection: Any, xa: Xa) -> None:
     if xa.stage is Stage.PREPARED:
-        raise _undecided(xa)
+        raise _undecided(connection, xa)
     if xa.stage is Stage.ACTIVE:
         _send(connection, f"XA END {xa.name}")
     if xa.stage is not Stage.SETTLED:
@@ -98,7 +98,7 @@ def _commit(connection: Any, xa: Xa) -> None:
 
 def _roll_back(connection: Any, xa: Xa) -> None:
     if xa.stage is Stage.PREPARED:
-        raise _undecided(xa)
+        raise _undecided(connection, xa)
     if xa.stage is Stage.SETTLED:
         return
     if xa.stage is Stage.ACTIVE:
@@ -109,9 +109,11 @@ def _roll_back(connection: Any, xa: Xa) -> None:
     _send(connection, f"XA ROLLBACK {xa.name}")
 
 
-def _undecided(xa: Xa) -> RouterError:
-    # The pool then closes the connection, and the branch stays for recovery.
-    return RouterError("R411", f"the branch {xa.name} is prepared and not decided")
+def _undecided(connection: Any, xa: Xa) -> RouterError:
+    error = RouterError("R411", f"the branch {xa.name} is prepared and not decided")
+    # Nobody else can use the connection; the branch stays for recovery.
+    connection.invalidate(error)
+    return error
 
 
 def _send(connection: Any, statement: str) -> None:

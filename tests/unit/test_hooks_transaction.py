@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction,
 from router import RoutingSession
 from router.errors import CrossShardError, RouterError
 from router.hooks import enlisting, transaction, xa
+from router.transaction.listing import Listed, prepared
+from router.transaction.names import Branch, new_gtid, new_identity
+from router.transaction.protocol import Verdict
+from router.transaction.settling import settle
 from tests.conftest import MakeDatabases
 
 
@@ -62,8 +67,10 @@ def test_ends_of_branches(make_databases: MakeDatabases, stage: xa.Stage, end: s
     xa.install(engine.dialect)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE t (id int)"))
-    name = "'rt-test','x',1"
+    named = Branch(new_gtid(), new_identity(), new_identity())
     with engine.connect() as connection:
+        number = connection.connection.driver_connection.thread_id()  # type: ignore[union-attr]
+        name = named.xid(number)
         transaction = connection.begin()
         xa.start(connection, name)
         connection.execute(text("INSERT INTO t VALUES (1)"))
@@ -82,11 +89,12 @@ def test_ends_of_branches(make_databases: MakeDatabases, stage: xa.Stage, end: s
         else:
             getattr(transaction, end)()
             assert xa.branch_of(connection) is None
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if stage is xa.Stage.PREPARED:
-            # The connection is closed, and the branch is still there.
-            connection.exec_driver_sql(f"XA {end} {name}")
-        assert connection.exec_driver_sql("XA RECOVER").all() == []
+    if stage is xa.Stage.PREPARED:
+        # The connection is closed, and the branch is still there.
+        verdict = Verdict.COMMIT if end == "commit" else Verdict.ABORT
+        settle(engine, Listed(named, number), verdict, time.sleep)
+    with engine.connect() as connection:
+        assert named not in [one.branch for one in prepared(connection)]
         count = connection.execute(text("SELECT count(*) FROM t")).scalar_one()
     assert count == (1 if end == "commit" else 0)
     engine.dispose()
