@@ -59,11 +59,19 @@ def clean(engines: Mapping[str, Engine], keep: float = KEEP_SECONDS) -> int:
     count = 0
     for name, rows in old.items():
         served = [row.gtid for row in rows if _has_served(row, open_branches)]
-        if served:
-            with engines[name].begin() as connection:
-                log.forget(connection, served)
+        if served and _delete(engines[name], served):
             count += len(served)
     return count
+
+
+def _delete(engine: Engine, gtids: list[str]) -> bool:
+    try:
+        with engine.begin() as connection:
+            log.forget(connection, gtids)
+    except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError):
+        # Lost, or locked by a decider: next time.
+        return False
+    return True
 
 
 def _has_served(row: _Row, open_branches: Mapping[str, frozenset[str]]) -> bool:

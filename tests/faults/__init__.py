@@ -1,0 +1,1 @@
+"""Commits over several databases, and everything that can happen to them."""
