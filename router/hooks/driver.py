@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from greenlet import getcurrent
 from sqlalchemy import Connection, Engine
 
-from router.hooks import cancelling
+from router.hooks import cancelling, psycopg_waits
 from router.hooks.colour import begin, in_greenlet
 from router.lanes.lane import Lane, current_lane
 from router.lanes.link import Link
@@ -48,6 +48,7 @@ def install(engine: Engine, workers: Workers, pace: Pace | None = None) -> None:
         sever=cancelling.sever,
         # Its files are near, and its connections stay with their thread.
         threaded=dialect.name != "sqlite",
+        drive=psycopg_waits.drive if dialect.driver == "psycopg" else None,
     )
     _replace(dialect, _STATEMENTS, partial(_statement, link))
     _replace(dialect, _BARE_STATEMENTS, partial(_bare_statement, link))

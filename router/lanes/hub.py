@@ -1,4 +1,4 @@
-"""Lets lanes take turns: each goes on when the driver call that it waits for has ended.
+"""Lets lanes take turns: each goes on when what its driver call waits for is there.
 
 Only driver calls overlap.  Everything else, the session above all, is touched by one lane at
 a time on one thread, and a lane gives way only where it waits.
@@ -10,11 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent
 
+from router.lanes.events import Events, Watched
 from router.lanes.lane import AbandonedError, Lane, LostError, current_lane
 from router.lanes.link import Link
 from router.lanes.workers import Job
@@ -56,11 +56,13 @@ class Hub:
 
     def __init__(self, calls: Sequence[Callable[[], Any]], seconds: float | None = None) -> None:
         self.home = getcurrent()
-        self.done: SimpleQueue[Job] = SimpleQueue()
+        self.events = Events()
         self.holders: dict[int, Lane] = {}
         self.stopped = False
+        self.has_failed = False
         self.deadline = _deadline(seconds)
-        self._waiting: dict[Job, _Wait] = {}
+        self._lost = False
+        self._waiting: dict[Job | Watched, _Wait] = {}
         self._paused: deque[Lane] = deque()
         self._ready: deque[Lane] = deque()
         self._lanes = [Lane(self, call) for call in calls]
@@ -77,7 +79,26 @@ class Hub:
     ) -> None:
         """Let other lanes go on until `job` has ended."""
         self._waiting[job] = _Wait(lane, link, connection, undo)
-        self.home.switch()
+        try:
+            self.home.switch()
+        finally:
+            self._waiting.pop(job, None)
+
+    def until_ready(self, lane: Lane, link: Link, connection: Any, fileno: int, state: int) -> int:
+        """Let other lanes go on until a socket is ready for `state`; return what it is ready for.
+
+        Both are made of `selectors.EVENT_READ` and `EVENT_WRITE`.
+        """
+        if self._lost:
+            raise LostError
+        watched = self.events.watch(fileno, state)
+        self._waiting[watched] = _Wait(lane, link, connection, None)
+        try:
+            self.home.switch()
+            return watched.ready
+        finally:
+            del self._waiting[watched]
+            self.events.forget(watched)
 
     def pause(self, lane: Lane) -> None:
         """Let other lanes go on until something is free that was held."""
@@ -115,45 +136,49 @@ class Hub:
         self._ready.extend(self._lanes)
         try:
             while self._ready or self._waiting:
-                lane = self._ready.popleft() if self._ready else self._next()
-                lane.switch()
-                if raises and lane.failure is not None:
-                    raise lane.failure
+                if not self._ready:
+                    self._await(self.deadline)
+                    continue
+                self._ready.popleft().switch()
+                # Not always the lane that went on: it may be one of a run inside one of ours.
+                if raises and self.has_failed:
+                    raise next(lane.failure for lane in self._lanes if lane.failure is not None)
         except BaseException:
             self._stop()
             raise
+        finally:
+            self.events.close()
 
     def _ended_lanes(self) -> list[Lane]:
         # Lanes refer to the hub, which would keep them until the next garbage collection.
         lanes, self._lanes = self._lanes, []
         return lanes
 
-    def _next(self) -> Lane:
-        lane = self._ended(self.deadline)
-        while lane is None:
-            lane = self._ended(self.deadline)
-        return lane
-
-    def _ended(self, deadline: float | None) -> Lane | None:
-        try:
-            if deadline is None:
-                job = self.done.get()
-            else:
-                job = self.done.get(timeout=max(0.0, deadline - time.monotonic()))
-        except Empty:
+    def _await(self, deadline: float | None) -> None:
+        """Wait until something has ended or is ready, and let those go on who wait for it."""
+        left = None if deadline is None else deadline - time.monotonic()
+        ended = self.events.wait(left, jobs=len(self._waiting) > len(self.events))
+        if not ended and deadline is not None and time.monotonic() >= deadline:
             late = [at for at, lane in enumerate(self._lanes) if not lane.dead]
-            raise OutOfTimeError(late) from None
-        found = self._waiting.pop(job, None)
-        return found.lane if found is not None else None
+            raise OutOfTimeError(late)
+        for one in ended:
+            found = self._waiting.get(one)
+            if found is not None and found.lane is not None:
+                self._ready.append(found.lane)
+            elif found is not None:
+                del self._waiting[one]
 
     # -- when something has failed ---------------------------------------------------------
 
     def _stop(self) -> None:
         self.stopped = True
-        # Those that were about to go on; the others have never begun.
-        self._paused.extend(lane for lane in self._ready if lane.is_under_way)
-        self._ready.clear()
+        # The others have never begun.
+        under_way = [lane for lane in (*self._ready, *self._paused) if lane.is_under_way]
+        self._paused.clear()
+        self._ready = deque(under_way)
         try:
+            # What these were waiting for is there: there may be nothing to cancel.
+            self._go_on()
             self._cancel()
             self._settle(CANCEL_SECONDS)
             for found in self._waiting.values():
@@ -162,6 +187,7 @@ class Hub:
             self._settle(SEVER_SECONDS)
         finally:
             # Nothing is left unless the driver hangs, or we were interrupted once more.
+            self._lost = True
             for found in list(self._waiting.values()):
                 if found.lane is not None:
                     found.lane.throw(LostError())
@@ -170,7 +196,7 @@ class Hub:
         for job, found in list(self._waiting.items()):
             if found.connection is not None:
                 self._ask_to_cancel(found)
-            elif found.lane is not None:
+            elif found.lane is not None and isinstance(job, Job):
                 # Somebody is connecting: that can be left to itself.
                 del self._waiting[job]
                 job.afterwards(partial(_undo, job, found.undo))
@@ -178,7 +204,7 @@ class Hub:
 
     def _ask_to_cancel(self, found: _Wait) -> None:
         link, connection = found.link, found.connection
-        job = Job(lambda: link.cancel(connection), self.done.put)
+        job = Job(lambda: link.cancel(connection), self.events.put)
         # Waited for, so that it cannot hit a later statement of the connection.
         self._waiting[job] = _Wait(None, link, None, None)
         if not link.workers.start(job, beyond=True):
@@ -186,13 +212,16 @@ class Hub:
 
     def _settle(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while self._paused or self._waiting:
+        while self._waiting:
             try:
-                lane = self._paused.popleft() if self._paused else self._ended(deadline)
+                self._await(deadline)
             except OutOfTimeError:
                 return
-            if lane is not None:
-                lane.switch()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while self._ready:
+            self._ready.popleft().switch()
 
 
 def _undo(job: Job, undo: Callable[[Any], object] | None) -> None:

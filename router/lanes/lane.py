@@ -6,15 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent, greenlet
 
+from router.lanes.link import Drive, Driven, Link
 from router.lanes.workers import Job
 
 if TYPE_CHECKING:
     from router.lanes.hub import Hub
-    from router.lanes.link import Link
 
 _FAILED = "another shard has failed"
 
@@ -31,7 +32,7 @@ class LostError(BaseException):
 
 
 class Lane(greenlet):
-    """Runs `call`; its driver calls are made by threads, while other lanes go on."""
+    """Runs `call`; other lanes go on while its driver calls wait."""
 
     def __init__(self, hub: Hub, call: Callable[[], Any]) -> None:
         super().__init__(parent=hub.home)
@@ -54,6 +55,7 @@ class Lane(greenlet):
             self.value = self._call()
         except BaseException as error:  # noqa: BLE001 - the hub raises it
             self.failure = error
+            self.hub.has_failed = True
 
     def wait(
         self,
@@ -65,7 +67,9 @@ class Lane(greenlet):
         cleans: bool = False,
         undo: Callable[[Any], object] | None = None,
     ) -> Any:
-        """Make a driver call, in a thread if it is worth one; return what it returns.
+        """Make a driver call, and let other lanes go on meanwhile; return what it returns.
+
+        It is made in the lane, if the driver can wait there, or in a thread, if it is worth one.
 
         Parameters
         ----------
@@ -93,14 +97,23 @@ class Lane(greenlet):
         undo: Callable[[Any], object] | None,
     ) -> Any:
         hub = self.hub
+        if connection is not None and link.driver_of(connection) is self:
+            # Part of a call that is under way: some dialects commit two phases by `do_commit`.
+            return call()
+        if connection is not None:
+            self._let_drive(link, connection)
         if hub.stopped:
             if cleans:
                 return call()
             raise AbandonedError(_FAILED)
-        limited = hub.deadline is not None
-        if self._alone or not link.threaded or not (limited or link.pace.waits(key)):
+        if self._alone or not link.threaded:
             return self._at_once(call, link, key, connection)
-        job = Job(call, hub.done.put)
+        if link.drive is not None and connection is not None:
+            return self._drive(call, link, connection, link.drive)
+        limited = hub.deadline is not None
+        if not (limited or link.pace.waits(key)):
+            return self._at_once(call, link, key, connection)
+        job = Job(call, hub.events.put)
         if connection is not None:
             link.await_free(connection)
             link.occupy(connection, job)
@@ -110,6 +123,22 @@ class Lane(greenlet):
         hub.wait(job, self, link, connection, undo)
         link.pace.note(key, job.seconds)
         return job.result()
+
+    def _let_drive(self, link: Link, connection: Any) -> None:
+        """Wait until no lane of a run around the run that we are in uses `connection`."""
+        while (lane := link.driver_of(connection)) is not None:
+            # It goes on with its hub, in which we wait as if we were one of its lanes.
+            if lane.hub.stopped:
+                raise AbandonedError(_FAILED)
+            lane.hub.pause(self)
+
+    def _drive(self, call: Callable[[], Any], link: Link, connection: Any, drive: Drive) -> Any:
+        use = Driven(self)
+        link.occupy(connection, use)
+        try:
+            return drive(connection, call, partial(self.hub.until_ready, self, link, connection))
+        finally:
+            use.end()
 
     def _at_once(self, call: Callable[[], Any], link: Link, key: str, connection: Any) -> Any:
         deadline = self.hub.deadline

@@ -13,7 +13,30 @@ IDLE_SECONDS = 10.0
 """How long a thread waits for its next call before it ends."""
 
 
-class Job:
+class Use:
+    """Something that uses a connection until it ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._afterwards: list[Callable[[], object]] | None = []
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Have `action` done when the use has ended; at once, if it has."""
+        with self._lock:
+            if self._afterwards is not None:
+                self._afterwards.append(action)
+                return
+        action()
+
+    def end(self) -> None:
+        """Do what was to be done afterwards."""
+        with self._lock:
+            afterwards, self._afterwards = self._afterwards or [], None
+        for action in afterwards:
+            action()
+
+
+class Job(Use):
     """One call made by another thread.
 
     Parameters
@@ -25,11 +48,10 @@ class Job:
     """
 
     def __init__(self, call: Callable[[], Any], done: Callable[[Job], None]) -> None:
+        super().__init__()
         self._call = call
         self._context = copy_context()
         self._done = done
-        self._lock = threading.Lock()
-        self._afterwards: list[Callable[[], object]] | None = []
         self.value: Any = None
         self.error: BaseException | None = None
         self.seconds = 0.0
@@ -42,19 +64,8 @@ class Job:
         except BaseException as error:  # noqa: BLE001 - whoever waits for the job raises it
             self.error = error
         self.seconds = time.perf_counter() - started
-        with self._lock:
-            afterwards, self._afterwards = self._afterwards or [], None
-        for action in afterwards:
-            action()
+        self.end()
         self._done(self)
-
-    def afterwards(self, action: Callable[[], object]) -> None:
-        """Have `action` done when the call has ended; at once, if it has."""
-        with self._lock:
-            if self._afterwards is not None:
-                self._afterwards.append(action)
-                return
-        action()
 
     def result(self) -> Any:
         """Return what the call returned, or raise what it raised."""

@@ -32,7 +32,7 @@ on_postgresql = pytest.mark.parametrize("dialect", ["postgresql"], indirect=True
 
 @pytest.fixture
 def full(shop: Router) -> Router:
-    """A shop with four customers, two on each shard, whose calls all go to threads."""
+    """A shop with four customers, two on each shard, where no call is too short for a thread."""
     with shop.sessionmaker().begin() as session:
         session.add_all(Customer(id=key, name=f"c{key}") for key in range(4))
     for engine in shop.engines.values():
@@ -115,31 +115,27 @@ def test_statements_overlap(full: Router) -> None:
 
 
 class Meeting(psycopg.Connection[Any]):
-    """A connection that ends its transaction when another one does."""
+    """A connection that notes when it begins to end its transaction, and how it has."""
 
-    barrier = threading.Barrier(2)
     met: ClassVar[list[str]] = []
 
-    def _meet(self, how: str) -> None:
-        if self.info.transaction_status:
-            self.barrier.wait(PATIENCE)
-            self.met.append(how)
+    def _meet(self, how: str, end: Callable[[], None]) -> None:
+        begun = bool(self.info.transaction_status)
+        self.met.extend(["begun"] * begun)
+        end()
+        self.met.extend([how] * begun)
 
     def rollback(self) -> None:
-        self._meet("rollback")
-        super().rollback()
+        self._meet("rollback", super().rollback)
 
     def commit(self) -> None:
-        self._meet("commit")
-        super().commit()
+        self._meet("commit", super().commit)
 
     def tpc_rollback(self, xid: Any = None) -> None:
-        self._meet("rollback")
-        super().tpc_rollback(xid)
+        self._meet("rollback", lambda: super(Meeting, self).tpc_rollback(xid))
 
     def tpc_commit(self, xid: Any = None) -> None:
-        self._meet("commit")
-        super().tpc_commit(xid)
+        self._meet("commit", lambda: super(Meeting, self).tpc_commit(xid))
 
 
 @on_postgresql
@@ -159,7 +155,8 @@ def test_connecting_and_ending_overlap(full: Router, end: str) -> None:
     with full.sessionmaker()() as session:
         assert len(session.scalars(select(Customer)).all()) == 4
         getattr(session, end)()
-    assert Meeting.met == ["commit" if end == "commit" else "rollback"] * 2
+    how = "commit" if end == "commit" else "rollback"
+    assert Meeting.met == ["begun", "begun", how, how]
     for name in SHARDS:
         event.remove(full.engines[name], "do_connect", connect)
     full.dispose()

@@ -1,0 +1,153 @@
+"""What a hub waits for: sockets that become ready, and jobs that end in other threads."""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from selectors import EVENT_READ, EVENT_WRITE
+
+from router.lanes.workers import Job
+
+INTERVAL = 0.1
+"""Seconds after which to look up: nothing wakes poll() when another thread interrupts this one,
+or closes what is waited for.
+"""
+
+_MASKS = {
+    EVENT_READ: select.POLLIN,
+    EVENT_WRITE: select.POLLOUT,
+    EVENT_READ | EVENT_WRITE: select.POLLIN | select.POLLOUT,
+}
+
+
+class Watched:
+    """A socket that a lane waits for; `state` and `ready` are made of `selectors.EVENT_...`."""
+
+    __slots__ = ("fileno", "ready", "state")
+
+    def __init__(self, fileno: int, state: int) -> None:
+        self.fileno = fileno
+        self.state = state
+        self.ready = 0
+
+    def note(self, found: int) -> None:
+        """Remember what poll() has found."""
+        ready = EVENT_READ if found & select.POLLIN else 0
+        if found & select.POLLOUT:
+            ready |= EVENT_WRITE
+        # A socket that is broken is ready for whatever it is wanted for: that raises the error.
+        self.ready = ready or self.state
+
+
+class Events:
+    """Waits for sockets and jobs at once; for jobs alone, by a queue."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        # Each wait is for a few sockets and short: epoll would cost more calls than it saves.
+        self._poll = select.poll()
+        self._watched: dict[int, Watched] = {}
+        self._bell: Bell | None = None
+
+    def __len__(self) -> int:
+        """Return the number of sockets."""
+        return len(self._watched)
+
+    def put(self, job: Job) -> None:
+        """Say that a job has ended; for any thread."""
+        self._jobs.put(job)
+        bell = self._bell
+        if bell is not None:
+            bell.ring()
+
+    def watch(self, fileno: int, state: int) -> Watched:
+        """Wait for a socket from now on."""
+        self._poll.register(fileno, _MASKS[state])
+        watched = self._watched[fileno] = Watched(fileno, state)
+        return watched
+
+    def forget(self, watched: Watched) -> None:
+        """Wait for a socket no more."""
+        del self._watched[watched.fileno]
+        self._poll.unregister(watched.fileno)
+
+    def wait(self, seconds: float | None, *, jobs: bool) -> list[Job | Watched]:
+        """Return what has ended or is ready; nothing if the time is over, and often before.
+
+        Without `jobs`, none is under way.
+        """
+        if seconds is not None:
+            seconds = max(0.0, seconds)
+        if not self._watched:
+            try:
+                return [self._jobs.get(timeout=seconds)]
+            except Empty:
+                return []
+        if not jobs:
+            return self._ready(seconds)
+        if self._bell is None:
+            self._bell = Bell()
+            self._poll.register(self._bell.fileno(), select.POLLIN)
+        # Those that ended before there was a bell have not rung it.
+        ended = self._ended()
+        return [*ended, *self._ready(0.0 if ended else seconds), *self._ended()]
+
+    def _ended(self) -> list[Job | Watched]:
+        ended: list[Job | Watched] = []
+        with suppress(Empty):
+            while True:
+                ended.append(self._jobs.get_nowait())
+        return ended
+
+    def _ready(self, seconds: float | None) -> list[Job | Watched]:
+        ready: list[Job | Watched] = []
+        limit = INTERVAL if seconds is None else min(seconds, INTERVAL)
+        for fileno, found in self._poll.poll(math.ceil(limit * 1000)):
+            watched = self._watched.get(fileno)
+            if watched is not None:
+                watched.note(found)
+                ready.append(watched)
+            elif self._bell is not None:
+                self._bell.silence()
+        return ready
+
+    def close(self) -> None:
+        """Let go of the bell; jobs may end all the same."""
+        if self._bell is not None:
+            self._bell.close()
+
+
+class Bell:
+    """Wakes a thread that waits for sockets."""
+
+    def __init__(self) -> None:
+        self._ear, self._clapper = socket.socketpair()
+        self._ear.setblocking(False)
+        self._clapper.setblocking(False)
+        # The number of a socket that is closed may be another's a moment later.
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """Return the number of the socket that is readable after the bell has rung."""
+        return self._ear.fileno()
+
+    def ring(self) -> None:
+        """Wake who waits; for any thread, also after the end."""
+        with self._lock, suppress(OSError):
+            self._clapper.send(b"\0")
+
+    def silence(self) -> None:
+        """Be not readable until the bell rings again."""
+        with suppress(BlockingIOError):
+            while self._ear.recv(1 << 12):
+                pass
+
+    def close(self) -> None:
+        """Close both ends."""
+        with self._lock:
+            self._ear.close()
+            self._clapper.close()
