@@ -5,16 +5,16 @@ A row that goes too early splits a transaction: see README.md beside this, "Dele
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy import exc as sa_exc
 
-from router.errors import RouterError
 from router.transaction import log
 from router.transaction.listing import prepared
 from router.transaction.protocol import Verdict
+from router.transaction.reaching import UNREACHABLE, connected
 
 KEEP_SECONDS = 7 * 24 * 3600.0
 """How long a verdict can be asked for at least."""
@@ -65,10 +65,13 @@ def clean(engines: Mapping[str, Engine], keep: float = KEEP_SECONDS) -> int:
 
 
 def _delete(engine: Engine, gtids: list[str]) -> bool:
-    try:
-        with engine.begin() as connection:
+    def delete(connection: Connection) -> None:
+        with connection.begin():
             log.forget(connection, gtids)
-    except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError):
+
+    try:
+        connected(engine, delete)
+    except UNREACHABLE:
         # Lost, or locked by a decider: next time.
         return False
     return True
@@ -88,12 +91,15 @@ def _old_rows(engine: Engine, keep: float) -> list[_Row]:
     if dialect not in _OLD:
         return []
     query = text(_ROWS + _OLD[dialect] + _NOBODY_LATE.get(dialect, ""))
+
+    def read(connection: Connection) -> Sequence[Any]:
+        if log.identity_of(connection) is None:
+            return []
+        return connection.execute(query, {"keep": keep}).all()
+
     try:
-        with engine.connect() as connection:
-            if log.identity_of(connection) is None:
-                return []
-            rows = connection.execute(query, {"keep": keep}).all()
-    except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError):
+        rows = connected(engine, read)
+    except UNREACHABLE:
         return []
     return [
         _Row(gtid, Verdict(verdict), frozenset(filter(None, participants.split(","))))
@@ -106,14 +112,14 @@ def _open_branches(engines: Mapping[str, Engine]) -> dict[str, frozenset[str]]:
     found = {}
     for engine in engines.values():
         try:
-            with engine.connect() as connection:
-                identity = log.identity_of(connection)
-                if identity is not None:
-                    found[identity] = _gtids(connection)
-        except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError):
+            identity, gtids = connected(engine, _identity_and_gtids)
+        except UNREACHABLE:
             continue
+        if identity is not None:
+            found[identity] = gtids
     return found
 
 
-def _gtids(connection: Connection) -> frozenset[str]:
-    return frozenset(one.branch.gtid for one in prepared(connection))
+def _identity_and_gtids(connection: Connection) -> tuple[str | None, frozenset[str]]:
+    gtids = frozenset(one.branch.gtid for one in prepared(connection))
+    return log.identity_of(connection), gtids

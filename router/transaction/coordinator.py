@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from sqlalchemy.exc import StatementError
@@ -87,6 +87,7 @@ class Coordinator:
         self.state = State.DECIDED
         unresolved = protocol.follow(protocol.finishing(self._parties), self._perform)
         if unresolved:
+            self._abandon([database for database, _ in unresolved])
             self._warn(unresolved)
         else:
             self.state = State.RESOLVED
@@ -99,7 +100,7 @@ class Coordinator:
         self.state = State.ABORTED
         everybody = (self._parties.decider, *self._parties.others)
         protocol.follow(protocol.aborting(everybody), self._perform)
-        self._warn_of_leftovers()
+        self._leave_nothing()
 
     def raise_interrupt(self) -> None:
         """Raise what has interrupted a commit that was made all the same."""
@@ -111,13 +112,12 @@ class Coordinator:
             protocol.follow(steps, self._perform)
         except protocol.AbortedError as aborted:
             self.state = State.ABORTED
-            self._warn_of_leftovers()
+            self._leave_nothing()
             cause = aborted.__cause__ or aborted
             raise cause from cause.__cause__
         except protocol.InDoubtError as doubt:
             self.state = State.IN_DOUBT
-            for one in self._others.values():
-                one.abandon()
+            self._abandon(self._others)
             known = {self._parties.decider: "no answer"} | dict.fromkeys(self._others, "prepared")
             raise TransactionInDoubtError(self.gtid, known) from doubt.__cause__
 
@@ -157,6 +157,8 @@ class Coordinator:
             case Deed.DECIDE:
                 one.decide(self._journal.take(act.database))
             case Deed.ASK:
+                # Its own open transaction would be waited for.
+                one.end_for_certain()
                 return self._ask(one, self.gtid)
             case Deed.COMMIT:
                 self._other(act).commit()
@@ -185,7 +187,14 @@ class Coordinator:
                 type(error).__name__,
             )
 
-    def _warn_of_leftovers(self) -> None:
+    def _abandon(self, databases: Iterable[str]) -> None:
+        """Have nothing more done on connections of theirs, not even by accident."""
+        for database in databases:
+            self._others[database].abandon()
+
+    def _leave_nothing(self) -> None:
+        self._decider.end_for_certain()
+        self._abandon(self._others)
         for name, one in self._others.items():
             if one.may_dangle:
                 what = "transaction %s is rolled back, and its branch in %s may wait for recovery"

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, Engine
 from sqlalchemy import exc as sa_exc
 
-from router.errors import ShardUnavailableError
 from router.transaction import log
 from router.transaction.protocol import Verdict
+from router.transaction.reaching import UNREACHABLE, connected
 
 LOCK_SECONDS = 2
 """How long one question waits for a decider's transaction that is in flight."""
@@ -41,13 +41,16 @@ def fence(engine: Engine, gtid: str) -> Verdict | None:
     None if it cannot be told yet: the decider cannot be reached, or its transaction is still
     in flight.
     """
+
+    def ask(plain: Connection) -> Verdict | None:
+        isolated = engine.dialect.name != "sqlite"
+        # Any stricter one fails on rows that it cannot see yet.
+        options = {"isolation_level": "READ COMMITTED"} if isolated else {}
+        return _ask(plain.execution_options(**options), gtid)
+
     try:
-        with engine.connect() as plain:
-            isolated = engine.dialect.name != "sqlite"
-            # Any stricter one fails on rows that it cannot see yet.
-            options = {"isolation_level": "READ COMMITTED"} if isolated else {}
-            return _ask(plain.execution_options(**options), gtid)
-    except (sa_exc.DBAPIError, sa_exc.TimeoutError, ShardUnavailableError) as error:
+        return connected(engine, ask)
+    except UNREACHABLE as error:
         _logger.info("transaction %s: no verdict yet: %s", gtid, type(error).__name__)
         return None
 

@@ -54,6 +54,7 @@ class Participant:
         self.connection = connection
         self._transaction = transaction
         self._release = release
+        self._ended = False
 
     def record(self, gtid: str, participants: Collection[str]) -> None:
         """Write what the commit of this transaction will mean."""
@@ -69,10 +70,10 @@ class Participant:
             refuse_failed(self.database, self.connection)
             self._transaction.commit()
         except BaseException:
-            self._end_for_certain()
+            self.end_for_certain()
             raise
         self._forget(gone)
-        self._release()
+        self._finish()
 
     def roll_back(self) -> None:
         """Roll back."""
@@ -81,21 +82,32 @@ class Participant:
         except BaseException:
             self.abandon()
             raise
-        self._release()
+        self._finish()
 
     def abandon(self) -> None:
-        """Cut the connection: the server rolls back what is not prepared, and nothing else."""
-        self.connection.invalidate()
+        """Cut the connection: the server rolls back what is not prepared, and nothing else.
+
+        Does nothing where everything has been done.
+        """
+        if not self._ended:
+            self.connection.invalidate()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._ended = True
         self._release()
 
-    def _end_for_certain(self) -> None:
+    def end_for_certain(self) -> None:
+        """End the transaction of a decider, committed or not, before anybody is asked."""
+        if self._ended:
+            return
         try:
             if not self.connection.invalidated:
                 self.connection.dialect.do_rollback(self.connection.connection)
         except Exception:  # noqa: BLE001 - without its connection the server rolls back
             self.connection.invalidate()
         finally:
-            self._release()
+            self._finish()
 
     def _forget(self, gone: Collection[str]) -> None:
         if not gone:
@@ -148,7 +160,7 @@ class Preparable(Participant, ABC):
             self.abandon()
             raise
         self._prepared = None
-        self._release()
+        self._finish()
 
     def roll_back(self) -> None:
         """Roll back, prepared or not; what cannot be reached is left for recovery."""

@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy import Engine
-from sqlalchemy import exc as sa_exc
+from sqlalchemy import Connection, Engine
 
-from router.errors import RouterError
 from router.transaction import log
 from router.transaction.fence import fence
 from router.transaction.listing import Listed, prepared
 from router.transaction.names import Branch
 from router.transaction.protocol import Verdict
+from router.transaction.reaching import UNREACHABLE, connected
 from router.transaction.settling import settle
 
 GRACE_SECONDS = 1.0
@@ -106,10 +105,8 @@ class Recovery:
         unreachable = []
         for name, engine in self._engines.items():
             try:
-                with engine.connect() as connection:
-                    identity = log.identity_of(connection)
-                    found = prepared(connection) if identity is not None else []
-            except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError) as error:
+                identity, found = connected(engine, _identity_and_branches)
+            except UNREACHABLE as error:
                 unreachable.append(Recovered("", name, Action.UNREACHABLE, first_line(error)))
                 continue
             if identity is not None:
@@ -161,11 +158,16 @@ class Recovery:
         gtid = one.branch.gtid
         try:
             settle(self._engines[one.database], one.listed, verdict, self._pause)
-        except (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError) as error:
+        except UNREACHABLE as error:
             return Recovered(gtid, one.database, Action.FAILED, first_line(error))
         action = Action.COMMITTED if verdict is Verdict.COMMIT else Action.ROLLED_BACK
         _logger.info("transaction %s: %s in %s", gtid, action.value, one.database)
         return Recovered(gtid, one.database, action)
+
+
+def _identity_and_branches(connection: Connection) -> tuple[str | None, list[Listed]]:
+    identity = log.identity_of(connection)
+    return identity, prepared(connection) if identity is not None else []
 
 
 def first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import exc as sa_exc
 
 from router.transaction.listing import Listed, prepared
 from router.transaction.protocol import Verdict
+from router.transaction.reaching import connected
 
 _UNDEFINED_OBJECT = "42704"
 _XAER_NOTA = 1397
@@ -31,9 +32,12 @@ def settle(engine: Engine, listed: Listed, verdict: Verdict, pause: Pause) -> No
     sqlalchemy.exc.DBAPIError
         The database refuses, or is lost.
     """
-    with engine.connect() as plain:
+
+    def call(plain: Connection) -> None:
         connection = plain.execution_options(isolation_level="AUTOCOMMIT")
         _SETTLE[engine.dialect.name](connection, listed, verdict, pause)
+
+    connected(engine, call)
 
 
 def _postgresql(connection: Connection, listed: Listed, verdict: Verdict, pause: Pause) -> None:

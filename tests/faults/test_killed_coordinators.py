@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,21 +11,11 @@ import pytest
 from router.transaction.cleaning import clean
 from tests.faults.coordinators import Step, started, steps
 from tests.faults.ledger import WORLDS, Colour, Ledgers, assert_whole
-from tests.support.broker import Servers
-from tests.support.databases import fresh_databases
 from tests.support.processes import eventually
 
 STEPS = steps(2)
 DECIDERS = pytest.mark.parametrize("decider", list(WORLDS))
 COLOURS = pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.value)
-
-
-@pytest.fixture(scope="module")
-def ledgers(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledgers]:
-    """A ledger for each kind of decider, made when first asked for."""
-    with ExitStack() as stack:
-        make = stack.enter_context(fresh_databases(servers, tmp_path_factory.mktemp("ledgers")))
-        yield Ledgers(make, stack)
 
 
 @DECIDERS
