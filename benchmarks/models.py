@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from router import Router
 from router.testing.servers import PostgresServer
+from router.testing.servers.process import Durability
 
 SHARDS = 4
 ROWS = 4_000
@@ -49,9 +50,9 @@ class Worlds:
 
 
 @contextmanager
-def worlds() -> Iterator[Worlds]:
+def worlds(durability: Durability = Durability.NONE) -> Iterator[Worlds]:
     """Start a PostgreSQL server, fill both worlds with the same rows, and stop it at the end."""
-    with PostgresServer() as server:
+    with PostgresServer(durability=durability) as server:
         names = [f"shard{number}" for number in range(SHARDS)]
         _create(server.url(), [*names, "single"])
         router = open_router([server.url(name) for name in names], names)

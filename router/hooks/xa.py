@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from router.errors import RouterError
+from router.hooks.sending import send
 
 _KEY = "router_xa"
 
@@ -41,7 +42,7 @@ class Xa:
 
 def start(connection: Connection, name: str) -> None:
     """Begin a branch on a connection that has executed nothing in its transaction."""
-    connection.exec_driver_sql(f"XA START {name}")
+    send(connection, f"XA START {name}")
     connection.info[_KEY] = Xa(name)
 
 
@@ -53,7 +54,7 @@ def branch_of(connection: Connection) -> Xa | None:
 
 def end(connection: Connection, xa: Xa) -> None:
     """Let the branch take no more statements."""
-    connection.exec_driver_sql(f"XA END {xa.name}")
+    send(connection, f"XA END {xa.name}")
     xa.stage = Stage.ENDED
 
 

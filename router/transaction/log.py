@@ -22,15 +22,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TextClause,
     delete,
     select,
-    text,
 )
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from router.hooks.sending import send
 from router.transaction.names import new_identity
 from router.transaction.protocol import Verdict
 
@@ -66,22 +65,13 @@ NOW: Mapping[str, str] = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
 }
 
-_VALUES = f"INSERT INTO {NAME} (gtid, verdict, participants, created) "
+_INSERT = f"INSERT INTO {NAME} (gtid, verdict, participants, created) SELECT "
 # A decision that a crash could undo is none: the others would have committed.
-_DURABLE = (
-    "set_config('synchronous_commit', CASE current_setting('synchronous_commit') "
-    "WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
-)
-_RECORDS: Mapping[str, TextClause] = {
-    dialect: text(f"{_VALUES}SELECT :gtid, :verdict, :participants, {now}")
-    for dialect, now in NOW.items()
-} | {
-    "postgresql": text(
-        f"{_VALUES}SELECT :gtid, :verdict, :participants, {NOW['postgresql']} "
-        f"WHERE {_DURABLE} IS NOT NULL"
-    )
+_DURABLE: Mapping[str, str] = {
+    "postgresql": " WHERE set_config('synchronous_commit', CASE current_setting("
+    "'synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, "
+    "true) IS NOT NULL"
 }
-_RECORD = text(f"{_VALUES}VALUES (:gtid, :verdict, :participants, CURRENT_TIMESTAMP)")
 
 
 def create(engine: Engine) -> None:
@@ -138,8 +128,10 @@ def forget(connection: Connection, gtids: Iterable[str]) -> None:
 
 
 def _write(connection: Connection, gtid: str, verdict: str, participants: str) -> None:
-    row = {"gtid": gtid, "verdict": verdict, "participants": participants}
-    connection.execute(_RECORDS.get(connection.dialect.name, _RECORD), row)
+    # Names are made of digits and letters; there is nothing to quote.
+    dialect = connection.dialect.name
+    now, condition = NOW.get(dialect, "CURRENT_TIMESTAMP"), _DURABLE.get(dialect, "")
+    send(connection, f"{_INSERT}'{gtid}', '{verdict}', '{participants}', {now}{condition}")
 
 
 def identity_of(connection: Connection) -> str | None:

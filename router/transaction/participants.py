@@ -12,6 +12,7 @@ from sqlalchemy import exc as sa_exc
 from router.errors import CrossShardError
 from router.hooks import xa
 from router.hooks.cancelling import has_failed
+from router.hooks.sending import send
 from router.transaction import log
 from router.transaction.listing import prepared
 from router.transaction.names import Branch
@@ -194,7 +195,7 @@ class PostgreSQL(Preparable):
 
     def _prepare(self, branch: Branch) -> None:
         refuse_failed(self.database, self.connection)
-        self.connection.exec_driver_sql(f"PREPARE TRANSACTION '{branch.gid}'")
+        send(self.connection, f"PREPARE TRANSACTION '{branch.gid}'")
 
     def _commit(self, branch: Branch) -> None:
         self._outside(f"COMMIT PREPARED '{branch.gid}'")
@@ -208,7 +209,7 @@ class PostgreSQL(Preparable):
         before = raw.autocommit
         raw.autocommit = True
         try:
-            self.connection.exec_driver_sql(statement)
+            send(self.connection, statement)
         except sa_exc.DBAPIError as error:
             # Recovery was faster.
             if getattr(error.orig, "sqlstate", None) != _UNDEFINED_OBJECT:
@@ -236,7 +237,7 @@ class MySQL(Preparable):
     def _prepare(self, branch: Branch) -> None:
         branch_of_ours = self._xa
         xa.end(self.connection, branch_of_ours)
-        self.connection.exec_driver_sql(f"XA PREPARE {branch_of_ours.name}")
+        send(self.connection, f"XA PREPARE {branch_of_ours.name}")
         branch_of_ours.stage = xa.Stage.PREPARED
 
     def _commit(self, branch: Branch) -> None:
@@ -248,7 +249,7 @@ class MySQL(Preparable):
     def _settle(self, verb: str, branch: Branch) -> None:
         ours = self._xa
         try:
-            self.connection.exec_driver_sql(f"{verb} {ours.name}")
+            send(self.connection, f"{verb} {ours.name}")
         except sa_exc.DBAPIError as error:
             if not self._is_over(error, branch):
                 raise
