@@ -146,7 +146,7 @@ class Routing:
     def at_once(self, plan: Plan) -> Mapping[str, Any] | None:
         """Return the bind arguments of a plan for one database, None for any other."""
         target, shape = plan
-        if target.reach is not Reach.ONE or shape.tokens:
+        if target.reach is not Reach.ONE or shape.tokens or shape.locks:
             return None
         destination = target.destinations[0]
         self._last[:] = (destination.database,)
@@ -180,6 +180,8 @@ class Routing:
         target, shape = plan or self._plan(execution, statement)
         if target.refusal is not None:
             raise target.refusal.exception()
+        if shape.locks:
+            self.session._routed_transaction().locks = True
         if self.unique is not None and (shape.refusal is not None or is_opaque(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:

@@ -16,6 +16,7 @@ from router.session import ending
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Act, Deed
 from tests.faults.ledger import (
+    BALANCES,
     ENTRIES,
     WORLDS,
     Ledger,
@@ -148,6 +149,23 @@ def test_readers_are_not_asked(ledger: Ledger) -> None:
             assert connection.execute(ENTRIES[at].delete().where(ENTRIES[at].c.id == -7)).rowcount
     assert ledger.forgets()
     assert_whole(ledger.router, committed=ledger.committed)
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_locks_outlast_the_commit(make_databases: MakeDatabases, locks: bool) -> None:
+    """A row that was only locked guards what is written elsewhere until that is committed."""
+    heard: list[tuple[str, str]] = []
+    with open_ledger(make_databases("postgresql", 2)) as router, router.sessionmaker()() as session:
+        prepare(router)
+        for name, engine in router.engines.items():
+            event.listen(engine, "commit", lambda *_, name=name: heard.append(("commit", name)))
+            event.listen(engine, "checkin", lambda *_, name=name: heard.append(("release", name)))
+        query = BALANCES[1].select()
+        session.execute(query.with_for_update() if locks else query)
+        session.execute(insert(ENTRIES[0]).values(id=1))
+        session.commit()
+    first = [("commit", "b0"), ("release", "b0") if locks else ("commit", "b1")]
+    assert heard[:2] == first
 
 
 def test_rows_of_the_log_go(make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch) -> None:
