@@ -14,7 +14,7 @@ from router.router import Router
 from router.session.hints import on_shard
 from router.session.retrying import retry
 from router.session.sync import RoutingSession
-from router.transaction.recovery import Outcome
+from router.transaction.protocol import Outcome
 
 if TYPE_CHECKING:
     from router.session.aio import AsyncRoutingSession

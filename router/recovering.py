@@ -10,9 +10,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from router.errors import RoutingError
-from router.transaction.cleaning import KEEP_SECONDS, clean
+from router.transaction.cleaning import clean
 from router.transaction.names import age_of, is_gtid
-from router.transaction.recovery import GRACE_SECONDS, Outcome, Recovered, Recovery, Survey
+from router.transaction.protocol import GRACE_SECONDS, KEEP_SECONDS, Outcome
+from router.transaction.recovery import Recovered, Recovery, Survey
 
 if TYPE_CHECKING:
     from router.session.wiring import Wiring

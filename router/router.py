@@ -14,8 +14,7 @@ from sqlalchemy.orm import sessionmaker
 from router.errors import Problem, ShardMapError
 from router.session.registry import RoutingScopedSession
 from router.session.sync import RoutingSession
-from router.transaction.cleaning import KEEP_SECONDS
-from router.transaction.recovery import GRACE_SECONDS, Outcome, Recovered, Survey
+from router.transaction.protocol import GRACE_SECONDS, KEEP_SECONDS, Outcome
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from router.route.target import Target
     from router.session.aio import AsyncRoutingScopedSession, AsyncRoutingSession, AsyncSide
     from router.shardmap.model import ShardMap
+    from router.transaction.recovery import Recovered, Survey
 
 Metadata = MetaData | Mapping[str, MetaData] | None
 

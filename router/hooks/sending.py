@@ -1,49 +1,82 @@
 """Sending a statement without parameters and rows by the driver alone.
 
 A commit over several databases is many small statements, for each of which SQLAlchemy's own
-execution costs more than the driver's.
-Leans on `Dialect.do_execute_no_params`, `.is_disconnect`, `.loaded_dbapi` and on
-`DBAPIError.instance`.  Checked against 2.0.40 and 2.1.9.
+execution costs more than the server's.
+Leans on `Dialect.do_execute_no_params`, `.is_disconnect`, `.loaded_dbapi`, on
+`DBAPIError.instance`, and on `_connection` of the asyncio adapters (SQLAlchemy 2.0.40 and 2.1.9);
+and on psycopg's `_exec_command`, by which it sends its own BEGIN and COMMIT, with the `lock` and
+the `wait` of its connections (psycopg 3.2.13 and 3.3.9).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from router.hooks.colour import await_only
+from router.hooks.driver import call_in_lane
+
 
 def send(connection: Connection, statement: str) -> None:
-    """Execute `statement`.
+    """Execute `statement`; on psycopg outside of a transaction, unless one has begun.
 
     Raises
     ------
     sqlalchemy.exc.DBAPIError
         As `Connection.execute` does; a lost connection is invalidated.
     """
-    raw = connection.connection
+    raw: Any = connection.connection.dbapi_connection
     dialect: Any = connection.dialect
-    cursor = raw.cursor()
     try:
-        dialect.do_execute_no_params(cursor, statement)
+        if dialect.driver == "psycopg":
+            kind = statement.partition("'")[0]
+            call_in_lane(connection, kind, partial(_command, dialect.is_async, raw, statement))
+        else:
+            _by_cursor(connection, dialect, statement)
     except dialect.loaded_dbapi.Error as error:
-        lost = dialect.is_disconnect(error, raw.dbapi_connection, cursor)
-        if lost:
-            connection.invalidate(error)
-        wrapped: Any = DBAPIError.instance(
-            statement,
-            None,
-            error,
-            dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=dialect,
-        )
-        raise wrapped from error
+        raise _wrapped(connection, dialect, raw, statement, error) from error
     except BaseException:
         # Interrupted: what it was doing is not known.
         connection.invalidate()
         raise
+
+
+def _command(is_async: bool, raw: Any, statement: str) -> None:
+    if is_async:
+        await_only(_awaited(raw._connection, statement))
+        return
+    with raw.lock:
+        raw.wait(raw._exec_command(statement))
+
+
+async def _awaited(connection: Any, statement: str) -> None:
+    async with connection.lock:
+        await connection.wait(connection._exec_command(statement))
+
+
+def _by_cursor(connection: Connection, dialect: Any, statement: str) -> None:
+    cursor = connection.connection.cursor()
+    try:
+        dialect.do_execute_no_params(cursor, statement)
     finally:
-        if not connection.invalidated:
-            cursor.close()
+        cursor.close()
+
+
+def _wrapped(
+    connection: Connection, dialect: Any, raw: Any, statement: str, error: Any
+) -> DBAPIError:
+    lost = dialect.is_disconnect(error, raw, None)
+    if lost:
+        connection.invalidate(error)
+    wrapped: Any = DBAPIError.instance(
+        statement,
+        None,
+        error,
+        dialect.loaded_dbapi.Error,
+        connection_invalidated=lost,
+        dialect=dialect,
+    )
+    return wrapped  # type: ignore[no-any-return]

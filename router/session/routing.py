@@ -25,6 +25,7 @@ from router.route.circumstances import nowhere_known
 from router.route.shape import Shape
 from router.route.target import Destination, Reach, Target, Tier
 from router.session.directories import Directories
+from router.session.ending import Ending
 from router.session.execution import Execution
 from router.session.finding import FOUND, Finders
 from router.session.flushing import Flushing
@@ -117,6 +118,10 @@ class Routing:
     def splitting(self) -> Splitting:
         """What writes to several databases."""
         return Splitting(self)
+
+    def ending(self, transaction: Any, together: bool) -> Ending:
+        """Return how the root `transaction` of the session ends."""
+        return Ending(self, transaction, together)
 
     def _way(self, tier: Tier) -> Splitting | Transferring | Finders | None:
         """Return what makes a write of `tier`, None for one that goes out as it is."""

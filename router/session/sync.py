@@ -13,11 +13,11 @@ from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
-from router.session.ending import Ending
 from router.session.execution import Execution
 from router.session.partition import Partition, Pin, Pins
 
 if TYPE_CHECKING:
+    from router.session.ending import Ending
     from router.session.flushing import Flushing
     from router.session.routing import Routing
     from router.session.wiring import Wired
@@ -328,7 +328,7 @@ class RoutingSession(Session):
 
     def _ending(self, transaction: Any) -> Ending:
         """Return how the root `transaction` ends."""
-        return Ending(self._require_routing(), transaction, self._two_phase)
+        return self._require_routing().ending(transaction, self._two_phase)
 
     def _require_routing(self) -> Routing:
         if self._routing is None:

@@ -13,11 +13,8 @@ from sqlalchemy import Connection, Engine, text
 
 from router.transaction import log
 from router.transaction.listing import prepared
-from router.transaction.protocol import Verdict
+from router.transaction.protocol import KEEP_SECONDS, Verdict
 from router.transaction.reaching import UNREACHABLE, connected
-
-KEEP_SECONDS = 7 * 24 * 3600.0
-"""How long a verdict can be asked for at least."""
 
 _OLD: Mapping[str, str] = {
     "postgresql": "created <= clock_timestamp() - make_interval(secs => :keep)",

@@ -205,18 +205,12 @@ class PostgreSQL(Preparable):
 
     def _outside(self, statement: str) -> None:
         """Execute what must not be in a transaction; preparing has left the one we were in."""
-        raw: Any = self.connection.connection.dbapi_connection
-        before = raw.autocommit
-        raw.autocommit = True
         try:
             send(self.connection, statement)
         except sa_exc.DBAPIError as error:
             # Recovery was faster.
             if getattr(error.orig, "sqlstate", None) != _UNDEFINED_OBJECT:
                 raise
-        finally:
-            if not self.connection.invalidated:
-                raw.autocommit = before
 
 
 class MySQL(Preparable):

@@ -13,6 +13,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+GRACE_SECONDS = 1.0
+"""How long recovery leaves a branch to the one who prepared it."""
+
+KEEP_SECONDS = 7 * 24 * 3600.0
+"""How long a verdict can be asked for at least."""
+
 
 class State(Enum):
     """How far a transaction has got."""
@@ -32,6 +38,14 @@ class Verdict(Enum):
 
     COMMIT = "C"
     ABORT = "A"
+
+
+class Outcome(Enum):
+    """How a transaction has ended."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    IN_DOUBT = "in doubt"
 
 
 class Deed(Enum):

@@ -17,22 +17,11 @@ from router.transaction import log
 from router.transaction.fence import fence
 from router.transaction.listing import Listed, prepared
 from router.transaction.names import Branch
-from router.transaction.protocol import Verdict
+from router.transaction.protocol import GRACE_SECONDS, Outcome, Verdict
 from router.transaction.reaching import UNREACHABLE, connected
 from router.transaction.settling import settle
 
-GRACE_SECONDS = 1.0
-"""How long a branch is left to the one who prepared it."""
-
 _logger = logging.getLogger("router.transaction")
-
-
-class Outcome(Enum):
-    """How a transaction has ended."""
-
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-    IN_DOUBT = "in doubt"
 
 
 class Action(Enum):
