@@ -336,6 +336,10 @@ CATALOGUE: dict[str, Entry] = {
         "a server without a limit for idle transactions",
         "set idle_in_transaction_session_timeout, so that a stalled process cannot hold a decision",
     ),
+    "R714": Entry(
+        "a role that cannot do its part in commits",
+        "grant it all of router_commit_log, and XA_RECOVER_ADMIN on MySQL",
+    ),
     "R801": Entry(
         "ids without room",
         "have fewer bits of node or of bucket",

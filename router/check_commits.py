@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from router.errors import Problem
 from router.session.branches import can_prepare
 from router.session.wiring import Wiring
+from router.transaction.log import NAME as LOG
 from router.transaction.log import identity_of
 
 _NOT_DURABLE: Mapping[str, Mapping[str, str]] = {
@@ -21,6 +23,17 @@ _NOT_DURABLE: Mapping[str, Mapping[str, str]] = {
 """Dialect: a setting, and the query whether it loses commits when the server crashes."""
 
 
+_NEEDED: Mapping[str, str] = {
+    "write its decision log": f"INSERT INTO {LOG} SELECT * FROM {LOG} WHERE 1 = 0",
+    "delete from its decision log": f"DELETE FROM {LOG} WHERE 1 = 0",
+}
+_NEEDED_BY_MYSQL: Mapping[str, str] = {
+    "change its decision log": f"UPDATE {LOG} SET verdict = verdict WHERE 1 = 0",
+    "list prepared branches": "XA RECOVER",
+}
+"""What recovery does, and a statement that shows whether it may, and changes nothing."""
+
+
 def commit_findings(name: str, connection: Connection, wiring: Wiring) -> Iterator[Problem]:
     """Yield what is wrong with one database that commits together with others."""
     if not wiring.shard_map.two_phase or len(wiring.shard_map.databases) < 2:
@@ -28,6 +41,8 @@ def commit_findings(name: str, connection: Connection, wiring: Wiring) -> Iterat
     where = wiring.shard_map.databases[name].where
     if identity_of(connection) is None:
         yield Problem("R711", f"database {name} has no decision log", where)
+    else:
+        yield from _privileges(name, connection, where)
     dialect = connection.dialect.name.replace("mariadb", "mysql")
     for setting, query in _NOT_DURABLE.get(dialect, {}).items():
         if connection.exec_driver_sql(query).scalar():
@@ -35,6 +50,16 @@ def commit_findings(name: str, connection: Connection, wiring: Wiring) -> Iterat
             yield Problem("R712", what, where)
     if dialect == "postgresql":
         yield from _postgresql(name, connection, where)
+
+
+def _privileges(name: str, connection: Connection, where: str) -> Iterator[Problem]:
+    is_mysql = connection.dialect.name in ("mysql", "mariadb")
+    for what, statement in {**_NEEDED, **(_NEEDED_BY_MYSQL if is_mysql else {})}.items():
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(statement).close()
+        except DBAPIError:
+            yield Problem("R714", f"the role of database {name} may not {what}", where)
 
 
 def _postgresql(name: str, connection: Connection, where: str) -> Iterator[Problem]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.orm import InstanceState, Mapper
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _UNKNOWN = -1
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
+class _Placed(NamedTuple):
     """Where a row is written, and the key attributes that said so."""
 
     key: tuple[Any, ...]
@@ -150,8 +148,10 @@ class Flushing:
         if placed is not None and placed.key == raw:
             return placed.destination
         destination = self._destination(state, placement)
-        # The key may have been given by a default only now.
-        self._placed[state] = _Placed(placement.raw(state), destination, state.key is None)
+        if None in raw:
+            # The key may have been given by a default only now.
+            raw = placement.raw(state)
+        self._placed[state] = _Placed(raw, destination, state.key is None)
         return destination
 
     def connection(self, database: str) -> Connection:

@@ -58,11 +58,16 @@ class Placement:
     keys: tuple[KeyAttributes, ...] = ()
     telling: frozenset[str] = frozenset()
     """The attributes that say where a row is."""
+    names: tuple[str, ...] = ()
+    """All key attributes, in the order of `keys`."""
 
     def raw(self, state: InstanceState[Any]) -> tuple[Any, ...]:
         """Return all key attributes as they are, absent ones as None."""
         given = state.dict
-        return tuple([given.get(name) for key in self.keys for name in key.names])
+        # Asked several times for every row of a flush, and most keys are one column.
+        if len(self.names) == 1:
+            return (given.get(self.names[0]),)
+        return tuple([given.get(name) for name in self.names])
 
 
 class States:
@@ -120,7 +125,8 @@ class States:
             what = f"the tables of {mapper} are bound to different keyspaces"
             raise RoutingError("R209", what, where=self._binds.shard_map.source)
         telling = {name for one in keys for name in (*one.names, *one.carried)}
-        return Placement(binding, tuple(keys), frozenset(telling))
+        names = tuple(name for one in keys for name in one.names)
+        return Placement(binding, tuple(keys), frozenset(telling), names)
 
     def _persistent(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
         first = placement.keys[0]

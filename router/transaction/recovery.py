@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from router.transaction import log
 from router.transaction.fence import fence
 from router.transaction.listing import Listed, prepared
-from router.transaction.names import Branch
+from router.transaction.names import Branch, age_of
 from router.transaction.protocol import GRACE_SECONDS, Outcome, Verdict
 from router.transaction.reaching import UNREACHABLE, connected
 from router.transaction.settling import settle
@@ -46,6 +46,11 @@ class InDoubt:
     def branch(self) -> Branch:
         """Its names."""
         return self.listed.branch
+
+    @property
+    def age(self) -> float:
+        """Seconds since its transaction was named, by the clocks of two processes."""
+        return age_of(self.branch.gtid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,18 @@ def test_commits_that_could_be_lost(make_databases: MakeDatabases) -> None:
         ]
 
 
+def test_privileges(make_databases: MakeDatabases) -> None:
+    """Who owns the log may still have been denied to write to it."""
+    with open_router(make_databases("postgresql", 2)) as router:
+        with router.engines["d0"].begin() as connection:
+            connection.execute(text("REVOKE INSERT, DELETE ON router_commit_log FROM app"))
+        found = [problem for problem in router.check() if problem.id == "R714"]
+        assert [problem.what for problem in found] == [
+            "the role of database d0 may not write its decision log",
+            "the role of database d0 may not delete from its decision log",
+        ]
+
+
 class Named(DeclarativeBase):
     """Base of a model with a text key."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle, islice
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, create_engine, make_url, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from router.transaction.listing import prepared
@@ -98,7 +98,9 @@ def _drop_mariadb(url: str, name: str) -> None:
         # An idle connection with an open transaction would make the DROP wait.
         users = text("SELECT id FROM information_schema.processlist WHERE db = :name")
         for user in connection.scalars(users, {"name": name}).all():
-            connection.exec_driver_sql(f"KILL {user}")
+            # It may be gone by now.
+            with suppress(OperationalError):
+                connection.exec_driver_sql(f"KILL {user}")
         connection.execute(text(f"DROP DATABASE {name}"))
 
 
