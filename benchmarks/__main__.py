@@ -10,10 +10,12 @@ from pathlib import Path
 import sqlalchemy
 
 from benchmarks.cases import cases
+from benchmarks.commits import far_commits, near_commits
 from benchmarks.distance import MILLISECONDS, WRITE_MILLISECONDS, distances, far_writes
 from benchmarks.exact import merges
 from benchmarks.measure import Row, compare, import_time
 from benchmarks.models import worlds
+from router.testing.servers.process import Durability
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
@@ -29,10 +31,15 @@ def main() -> None:
         far = distances(both, max(5, arguments.rounds // 2))
         far_written = far_writes(both, max(5, arguments.rounds // 2))
         exact = merges(both, max(5, arguments.rounds // 2))
+    # A commit that need not be durable is none.
+    with worlds(Durability.FULL) as both:
+        ends = far_commits(both, max(5, arguments.rounds // 2))
+        ends += near_commits(both, max(5, arguments.rounds // 2))
     rows.append(import_time(max(5, arguments.rounds // 2)))
     table = render(rows, "routed", "plain")
     table += f"\n\n{FAR}\n\n{render(far, 'four shards', 'one shard')}"
     table += f"\n\n{FAR_WRITES}\n\n{render(far_written, 'routed', 'plain')}"
+    table += f"\n\n{COMMITS}\n\n{render(ends, 'routed', 'the other')}"
     table += f"\n\n{EXACT}\n\n{render(exact, 'merged', 'gathered')}"
     print(table)
     if arguments.write:
@@ -46,6 +53,12 @@ proxy. What is timed is a whole session: taking or opening connections, the stat
 
 FAR_WRITES = f"""\
 A write to four shards beside one to a plain database, all with {WRITE_MILLISECONDS:g} ms of latency
+added each way."""
+
+
+COMMITS = f"""\
+What is left to do at the end of a transaction, beside SQLAlchemy's own: `commit()` alone is timed,
+on a server that makes commits durable. All but the last with {WRITE_MILLISECONDS:g} ms of latency
 added each way."""
 
 
