@@ -21,7 +21,7 @@ from router.hooks.driver import call_in_lane
 
 
 def send(connection: Connection, statement: str) -> None:
-    """Execute `statement`; on psycopg outside of a transaction, unless one has begun.
+    """Execute `statement`; on psycopg it begins no transaction.
 
     Raises
     ------

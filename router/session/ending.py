@@ -138,7 +138,8 @@ class Ending:
 
     def _participant(self, entry: Entry) -> Participant:
         name, connection = self._name(entry), entry.connection
-        refuse_failed(name, connection)
+        if self._branches.identities.get(name) is None:
+            refuse_failed(name, connection)
         identity = self._branches.identities.read(name, connection)
         if identity is None:
             what = f"database {name} has no decision log, without which it commits alone"

@@ -27,10 +27,17 @@ _LIMITS: Mapping[str, str] = {
     "mariadb": f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}",
     "sqlite": f"PRAGMA busy_timeout = {LOCK_SECONDS * 1000}",
 }
-_AFTERWARDS: Mapping[str, str] = {
-    "mysql": "SET SESSION innodb_lock_wait_timeout = DEFAULT",
-    "mariadb": "SET SESSION innodb_lock_wait_timeout = DEFAULT",
+_BEFORE: Mapping[str, str] = {
+    "mysql": "SELECT @@SESSION.innodb_lock_wait_timeout",
+    "mariadb": "SELECT @@SESSION.innodb_lock_wait_timeout",
+    "sqlite": "PRAGMA busy_timeout",
 }
+_AFTERWARDS: Mapping[str, str] = {
+    "mysql": "SET SESSION innodb_lock_wait_timeout = {}",
+    "mariadb": "SET SESSION innodb_lock_wait_timeout = {}",
+    "sqlite": "PRAGMA busy_timeout = {}",
+}
+"""The limit goes back with its connection to a pool, and may be the application's."""
 
 _logger = logging.getLogger("router.transaction")
 
@@ -41,15 +48,10 @@ def fence(engine: Engine, gtid: str) -> Verdict | None:
     None if it cannot be told yet: the decider cannot be reached, or its transaction is still
     in flight.
     """
-
-    def ask(plain: Connection) -> Verdict | None:
-        isolated = engine.dialect.name != "sqlite"
-        # Any stricter one fails on rows that it cannot see yet.
-        options = {"isolation_level": "READ COMMITTED"} if isolated else {}
-        return _ask(plain.execution_options(**options), gtid)
-
+    # Any stricter one fails on rows that it cannot see yet.
+    level = None if engine.dialect.name == "sqlite" else "READ COMMITTED"
     try:
-        return connected(engine, ask)
+        return connected(engine, lambda connection: _ask(connection, gtid), level)
     except UNREACHABLE as error:
         _logger.info("transaction %s: no verdict yet: %s", gtid, type(error).__name__)
         return None
@@ -69,6 +71,7 @@ def patiently(
 
 def _ask(connection: Connection, gtid: str) -> Verdict | None:
     dialect = connection.dialect.name
+    before = _limit(connection)
     try:
         with connection.begin():
             if dialect in _LIMITS:
@@ -80,6 +83,15 @@ def _ask(connection: Connection, gtid: str) -> Verdict | None:
     else:
         return Verdict.ABORT
     finally:
-        if dialect in _AFTERWARDS and not connection.invalidated:
+        if before is not None and not connection.invalidated:
             with connection.begin():
-                connection.exec_driver_sql(_AFTERWARDS[dialect])
+                connection.exec_driver_sql(_AFTERWARDS[dialect].format(before))
+
+
+def _limit(connection: Connection) -> int | None:
+    """Return for how long a connection waits for locks, in its server's unit, if it matters."""
+    query = _BEFORE.get(connection.dialect.name)
+    if query is None:
+        return None
+    with connection.begin():
+        return int(connection.exec_driver_sql(query).scalar_one())

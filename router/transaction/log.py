@@ -29,7 +29,6 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
-from router.hooks.sending import send
 from router.transaction.names import new_identity
 from router.transaction.protocol import Verdict
 
@@ -37,6 +36,8 @@ NAME = "router_commit_log"
 IDENTITY = "identity"
 
 _DELETED_AT_ONCE = 500
+# Not granted, and no savepoint where every statement commits itself.
+_NOT_FOR_US = (1142, 1305)
 
 
 def _ascii(length: int) -> TypeEngine[str]:
@@ -72,6 +73,9 @@ _DURABLE: Mapping[str, str] = {
     "'synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, "
     "true) IS NOT NULL"
 }
+# InnoDB shows a commit a moment before it is on disk; a later one that writes takes it along.
+_TOUCH = f"UPDATE {NAME} SET created = created + INTERVAL 1 MICROSECOND WHERE gtid = "
+_LASTING: Mapping[str, str] = {"mysql": _TOUCH, "mariadb": _TOUCH}
 
 
 def create(engine: Engine) -> None:
@@ -114,7 +118,13 @@ def record_abort(connection: Connection, gtid: str) -> None:
 
 
 def read_verdict(connection: Connection, gtid: str) -> Verdict | None:
-    """Return the verdict on a transaction; None if there is none."""
+    """Return the verdict on a transaction; None if there is none.
+
+    It can be followed when the transaction of `connection` has been committed.
+    """
+    lasting = _LASTING.get(connection.dialect.name)
+    if lasting is not None:
+        connection.exec_driver_sql(f"{lasting}'{gtid}'")
     found = connection.scalar(select(LOG.c.verdict).where(LOG.c.gtid == gtid))
     return Verdict(found) if found is not None else None
 
@@ -131,7 +141,8 @@ def _write(connection: Connection, gtid: str, verdict: str, participants: str) -
     # Names are made of digits and letters; there is nothing to quote.
     dialect = connection.dialect.name
     now, condition = NOW.get(dialect, "CURRENT_TIMESTAMP"), _DURABLE.get(dialect, "")
-    send(connection, f"{_INSERT}'{gtid}', '{verdict}', '{participants}', {now}{condition}")
+    row = f"'{gtid}', '{verdict}', '{participants}', {now}{condition}"
+    connection.exec_driver_sql(f"{_INSERT}{row}")
 
 
 def identity_of(connection: Connection) -> str | None:
@@ -139,10 +150,18 @@ def identity_of(connection: Connection) -> str | None:
     try:
         with connection.begin_nested():
             return read_identity(connection)
-    except (sa_exc.ProgrammingError, sa_exc.OperationalError):
-        if connection.invalidated:
+    except (sa_exc.ProgrammingError, sa_exc.OperationalError) as error:
+        if connection.invalidated or not _is_missing(error):
             raise
         return None
+
+
+def _is_missing(error: sa_exc.DBAPIError) -> bool:
+    """Return whether there is no table for us; one that is locked is there."""
+    if isinstance(error, sa_exc.ProgrammingError):
+        return True
+    arguments = getattr(error.orig, "args", None) or (None,)
+    return arguments[0] in _NOT_FOR_US or "no such table" in str(error.orig)
 
 
 class Identities:

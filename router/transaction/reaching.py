@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -16,16 +17,31 @@ UNREACHABLE = (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError)
 """What is raised when a database does not answer, refuses, or has no connection left."""
 
 
-def connected(engine: Engine, call: Callable[[Connection], T]) -> T:
-    """Return what `call` does with a connection; on a new one if the first turns out to be lost.
+def connected(engine: Engine, call: Callable[[Connection], T], level: str | None = None) -> T:
+    """Return what `call` does with a connection, perhaps at an isolation `level` of its own.
 
-    So it is for calls that may be made twice.
+    It is called once more, on a new connection, if the first turns out to be lost.
     """
     try:
-        with engine.connect() as connection:
+        with _opened(engine, level) as connection:
             return call(connection)
     except sa_exc.DBAPIError as error:
         if not error.connection_invalidated:
             raise
-    with engine.connect() as connection:
+    with _opened(engine, level) as connection:
         return call(connection)
+
+
+@contextmanager
+def _opened(engine: Engine, level: str | None) -> Iterator[Connection]:
+    with engine.connect() as plain:
+        if level is None:
+            yield plain
+            return
+        try:
+            connection = plain.execution_options(isolation_level=level)
+        except engine.dialect.loaded_dbapi.Error as error:
+            # SQLAlchemy takes no notice of what drivers raise there.
+            plain.invalidate(error)
+            raise sa_exc.OperationalError("", {}, error, connection_invalidated=True) from error
+        yield connection

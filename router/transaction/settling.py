@@ -32,12 +32,8 @@ def settle(engine: Engine, listed: Listed, verdict: Verdict, pause: Pause) -> No
     sqlalchemy.exc.DBAPIError
         The database refuses, or is lost.
     """
-
-    def call(plain: Connection) -> None:
-        connection = plain.execution_options(isolation_level="AUTOCOMMIT")
-        _SETTLE[engine.dialect.name](connection, listed, verdict, pause)
-
-    connected(engine, call)
+    finish = _SETTLE[engine.dialect.name]
+    connected(engine, lambda connection: finish(connection, listed, verdict, pause), "AUTOCOMMIT")
 
 
 def _postgresql(connection: Connection, listed: Listed, verdict: Verdict, pause: Pause) -> None:

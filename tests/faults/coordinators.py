@@ -85,3 +85,20 @@ def started(
 def _commit(urls: list[str], number: int, colour: Colour, step: Step, sent: signal.Signals) -> None:
     with open_ledger(urls) as router, probing(Signal(step, sent)):
         transact(router, number, colour)
+
+
+@contextmanager
+def recovering(urls: Sequence[str]) -> Iterator[BaseProcess]:
+    """Run a process that recovers once."""
+    process = _CONTEXT.Process(target=_recover, args=(list(urls),))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def _recover(urls: list[str]) -> None:
+    with open_ledger(urls) as router:
+        router.recover(grace=0)

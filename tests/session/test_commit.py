@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from router import CrossShardError, Router
@@ -156,3 +156,16 @@ def test_one_after_another(make_databases: MakeDatabases) -> None:
             session.add_all([Customer(id=0, name="c"), Customer(id=1, name="c")])
         assert seen == []
         assert count(router) == {"main": 0, "d0": 1, "d1": 1}
+
+
+def test_a_swallowed_error_is_named_from_the_first_commit_on(mixed: Router) -> None:
+    """Also where nothing is known of the databases yet, and cannot be asked for any more."""
+    with mixed.sessionmaker()() as session:
+        session.execute(insert(Customer).values(id=0, name="c"))
+        session.execute(insert(Customer).values(id=1, name="c"))
+        with pytest.raises(DBAPIError):
+            session.execute(insert(Customer).values(id=1, name="c"))
+        with pytest.raises(CrossShardError) as caught:
+            session.commit()
+    assert caught.value.id == "R403"
+    assert count(mixed) == {"main": 0, "d0": 0, "d1": 0}

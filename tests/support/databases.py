@@ -106,7 +106,7 @@ def _drop_mariadb(url: str, name: str) -> None:
 
 def _roll_back_branches(url: str, connection: Connection) -> None:
     """End the prepared branches of a database, whose locks would make the DROP wait."""
-    with autocommit(url) as own:
+    with create_engine(url, poolclass=NullPool).connect() as own:
         identity = identity_of(own)
     for one in prepared(connection):
         if one.branch.participant == identity:
