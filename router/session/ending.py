@@ -16,6 +16,7 @@ from router.hooks.colour import pause
 from router.hooks.enlisting import Entry, entries, forget
 from router.transaction.coordinator import Coordinator
 from router.transaction.fence import patiently
+from router.transaction.log import IDENTITY, NAME, is_copy
 from router.transaction.names import new_gtid
 from router.transaction.participants import (
     MySQL,
@@ -106,6 +107,7 @@ class Ending:
     def _coordinate(self) -> Coordinator:
         decider = self._decider()
         parties = [self._participant(one) for one in self._writers]
+        _refuse_copies(parties)
         first = next(one for one in parties if one.database == decider)
         others = [one for one in parties if isinstance(one, Preparable) and one is not first]
         return Coordinator(
@@ -208,6 +210,17 @@ _KINDS: dict[str, Callable[..., Participant]] = {
     "mysql": MySQL,
     "mariadb": MySQL,
 }
+
+
+def _refuse_copies(parties: Sequence[Participant]) -> None:
+    """Raise if names of branches could not tell two databases apart."""
+    seen: dict[str, Participant] = {}
+    for one in parties:
+        first = seen.setdefault(one.identity, one)
+        if is_copy(first.engine, one.engine):
+            what = f"databases {first.database} and {one.database} have the same identity"
+            fix = f"delete the row `{IDENTITY}` of {NAME} from the one that is a copy: create-all"
+            raise CrossShardError("R401", what, fix=f"{fix} gives it its own")
 
 
 def _is_xa(connection: Connection) -> bool:

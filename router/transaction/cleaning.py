@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from router.transaction import log
 from router.transaction.listing import prepared
 from router.transaction.protocol import KEEP_SECONDS, Verdict
-from router.transaction.reaching import UNREACHABLE, connected
+from router.transaction.reaching import UNREACHABLE, connected, read_committed
 
 _OLD: Mapping[str, str] = {
     "postgresql": "created <= clock_timestamp() - make_interval(secs => :keep)",
@@ -95,7 +95,8 @@ def _old_rows(engine: Engine, keep: float) -> list[_Row]:
         return connection.execute(query, {"keep": keep}).all()
 
     try:
-        rows = connected(engine, read)
+        # Of a decision in flight, no branch may be prepared yet.
+        rows = connected(engine, read, read_committed(engine))
     except UNREACHABLE:
         return []
     return [

@@ -11,7 +11,7 @@ from sqlalchemy import exc as sa_exc
 
 from router.transaction import log
 from router.transaction.protocol import Verdict
-from router.transaction.reaching import UNREACHABLE, connected
+from router.transaction.reaching import UNREACHABLE, connected, read_committed
 
 LOCK_SECONDS = 2
 """How long one question waits for a decider's transaction that is in flight."""
@@ -48,9 +48,9 @@ def fence(engine: Engine, gtid: str) -> Verdict | None:
     None if it cannot be told yet: the decider cannot be reached, or its transaction is still
     in flight.
     """
-    # Any stricter one fails on rows that it cannot see yet.
-    level = None if engine.dialect.name == "sqlite" else "READ COMMITTED"
     try:
+        # Any stricter isolation fails on rows that it cannot see yet.
+        level = read_committed(engine)
         return connected(engine, lambda connection: _ask(connection, gtid), level)
     except UNREACHABLE as error:
         _logger.info("transaction %s: no verdict yet: %s", gtid, type(error).__name__)

@@ -164,6 +164,12 @@ def _is_missing(error: sa_exc.DBAPIError) -> bool:
     return arguments[0] in _NOT_FOR_US or "no such table" in str(error.orig)
 
 
+def is_copy(one: Engine, other: Engine) -> bool:
+    """Return whether two databases of one identity are not the same, but copies."""
+    places = [(url.host, url.port, url.database) for url in (one.url, other.url)]
+    return places[0] != places[1]
+
+
 class Identities:
     """The identities of a map's databases by name, each read once."""
 

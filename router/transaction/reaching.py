@@ -17,6 +17,12 @@ UNREACHABLE = (sa_exc.DBAPIError, sa_exc.TimeoutError, RouterError)
 """What is raised when a database does not answer, refuses, or has no connection left."""
 
 
+def read_committed(engine: Engine) -> str | None:
+    """Return the isolation level at which all is seen that is committed, and nothing else."""
+    # SQLite has nothing less than SERIALIZABLE, and waits for writers.
+    return None if engine.dialect.name == "sqlite" else "READ COMMITTED"
+
+
 def connected(engine: Engine, call: Callable[[Connection], T], level: str | None = None) -> T:
     """Return what `call` does with a connection, perhaps at an isolation `level` of its own.
 

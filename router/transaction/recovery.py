@@ -96,7 +96,8 @@ class Recovery:
         """Return all branches that are prepared now, and the databases that do not answer."""
         names: dict[str, str] = {}
         listed: list[InDoubt] = []
-        unreachable = []
+        unreachable: list[Recovered] = []
+        copies: set[str] = set()
         for name, engine in self._engines.items():
             try:
                 identity, found = connected(engine, _identity_and_branches)
@@ -104,8 +105,14 @@ class Recovery:
                 unreachable.append(Recovered("", name, Action.UNREACHABLE, first_line(error)))
                 continue
             if identity is not None:
+                if self._is_copy(names.get(identity), name):
+                    copies.add(identity)
+                    what = f"it has the same identity as {names[identity]}, of which it is a copy"
+                    unreachable.append(Recovered("", name, Action.UNREACHABLE, what))
                 names[identity] = name
                 listed += [InDoubt(name, one) for one in found]
+        # Which of them has decided, nobody can tell.
+        names = {one: name for one, name in names.items() if one not in copies}
         own = [one for one in listed if names.get(one.branch.participant) == one.database]
         return Survey(names, tuple(own), tuple(unreachable))
 
@@ -133,6 +140,9 @@ class Recovery:
             return Outcome.COMMITTED
         unknown = None in verdicts or survey.unreachable or not verdicts
         return Outcome.IN_DOUBT if unknown else Outcome.ABORTED
+
+    def _is_copy(self, first: str | None, second: str) -> bool:
+        return first is not None and log.is_copy(self._engines[first], self._engines[second])
 
     def _handle(
         self, one: InDoubt, deciders: Mapping[str, str], verdicts: dict[str, Verdict | None]

@@ -14,8 +14,8 @@ from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Act, Deed
 from tests.faults.ledger import Colour, open_ledger, transact
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.faults.coordinators"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.faults.coordinators"])
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def started(
     urls: Sequence[str], number: int, colour: Colour, step: Step, sent: signal.Signals
 ) -> Iterator[BaseProcess]:
     """Run a process that makes the transaction `number`, and is sent a signal at `step`."""
-    process = _CONTEXT.Process(target=_commit, args=(list(urls), number, colour, step, sent))
+    process = CONTEXT.Process(target=_commit, args=(list(urls), number, colour, step, sent))
     process.start()
     try:
         yield process
@@ -90,7 +90,7 @@ def _commit(urls: list[str], number: int, colour: Colour, step: Step, sent: sign
 @contextmanager
 def recovering(urls: Sequence[str]) -> Iterator[BaseProcess]:
     """Run a process that recovers once."""
-    process = _CONTEXT.Process(target=_recover, args=(list(urls),))
+    process = CONTEXT.Process(target=_recover, args=(list(urls),))
     process.start()
     try:
         yield process
