@@ -153,10 +153,14 @@ class Ledgers:
     def of(self, decider: str) -> Ledger:
         """Return the ledger in which a database of this kind decides."""
         if decider not in self._made:
-            ledger = Ledger([url for kind in WORLDS[decider] for url in self._make(kind, 1)])
+            ledger = Ledger([url for kind in WORLDS[decider] for url in self._urls(kind)])
             self._stack.callback(ledger.router.dispose)
             self._made[decider] = ledger
         return self._made[decider]
+
+    def _urls(self, kind: str) -> list[str]:
+        # Who has stopped in the middle keeps all others waiting.
+        return [f"{url}?timeout=1" if kind == "sqlite" else url for url in self._make(kind, 1)]
 
 
 # -- what must hold -----------------------------------------------------------------------------
