@@ -10,7 +10,7 @@ from tests.faults import chaos
 from tests.faults.servers import installed
 from tests.support.broker import KINDS, Servers
 
-SECONDS = float(os.environ.get("ROUTER_CHAOS_SECONDS", "10"))
+SECONDS = float(os.environ.get("ROUTER_CHAOS_SECONDS", "30"))
 SEED = int(os.environ.get("ROUTER_CHAOS_SEED", "1"))
 
 
