@@ -60,7 +60,9 @@ def _fill(plan: GatherPlan, connection: Connection, connect: Connect) -> None:
     run_all([partial(connect, name) for name in plan.databases])
     for source in plan.copied:
         kinds = {connect(at.database).dialect.name for at in source.places}
-        create(connection, source, plan.host, alike=kinds <= {connection.dialect.name})
+        origin = connect(source.places[0].database if source.places else plan.host)
+        alike = kinds <= {connection.dialect.name}
+        create(connection, source, plan.host, origin, alike=alike)
         _copy(plan, source, connection, connect, counts)
         finish(connection, source, counts[source.table.fullname], _joined(plan, source))
 

@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql.elements import quoted_name
 
 from router.errors import CrossShardError
+from router.gather.declared import collations
 from router.gather.labels import LABEL
 from router.gather.plan import Source
 
@@ -27,11 +28,13 @@ _LABELS = {
 """How an empty column of shard names is made beside those of a table that is there."""
 
 
-def create(connection: Connection, source: Source, host: str, alike: bool) -> None:
+def create(
+    connection: Connection, source: Source, host: str, origin: Connection, alike: bool
+) -> None:
     """Create an empty temporary table for the rows of `source`.
 
     A table that the host has is the model: its types and collations are the real ones.
-    `alike` says that the rows come from databases of the host's own kind.
+    `alike` says that the rows come from databases of the host's own kind, such as `origin`.
     """
     quote = connection.dialect.identifier_preparer
     kind = connection.dialect.name
@@ -46,7 +49,17 @@ def create(connection: Connection, source: Source, host: str, alike: bool) -> No
     stand_in = described(source, connection.dialect, alike)
     if kind == "postgresql":
         _create_types(connection, stand_in)
+    if kind == "sqlite" and alike:
+        _declare(stand_in, collations(origin, source.table.name))
     connection.execute(CreateTable(stand_in))
+
+
+def _declare(stand_in: Table, known: Mapping[str, str]) -> None:
+    """Give columns the collations that their permanent table was created with."""
+    for column in stand_in.columns:
+        collation = known.get(column.name.lower())
+        if collation is not None:
+            column.type = sa_types.String(collation=collation)
 
 
 def _permanent(found: Table) -> Table:
