@@ -49,17 +49,20 @@ def create(
     stand_in = described(source, connection.dialect, alike)
     if kind == "postgresql":
         _create_types(connection, stand_in)
-    if kind == "sqlite" and alike:
-        _declare(stand_in, collations(origin, source.table.name))
+    if alike:
+        _declare(stand_in, collations(origin, _permanent(source.table)))
     connection.execute(CreateTable(stand_in))
 
 
 def _declare(stand_in: Table, known: Mapping[str, str]) -> None:
     """Give columns the collations that their permanent table was created with."""
     for column in stand_in.columns:
-        collation = known.get(column.name.lower())
-        if collation is not None:
-            column.type = sa_types.String(collation=collation)
+        kind, collation = column.type, known.get(column.name.lower())
+        if isinstance(kind, sa_types.TypeDecorator):
+            kind = kind.impl_instance
+        # What an enumeration is told apart by does not depend on it.
+        if isinstance(kind, sa_types.String) and not isinstance(kind, sa_types.Enum):
+            column.type = kind.adapt(type(kind), collation=collation or kind.collation)
 
 
 def _permanent(found: Table) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, String, create_engine, func, select, text
+from sqlalchemy import Engine, MetaData, String, Table, create_engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from router import Router
@@ -126,4 +126,63 @@ def test_what_tables_tell(ddl: str) -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
         connection.exec_driver_sql(ddl)
-        assert collations(connection, "T") == DEFINITIONS[ddl]
+        assert collations(connection, Table("T", MetaData())) == DEFINITIONS[ddl]
+
+
+# -- tables of two databases --------------------------------------------------------------------
+
+
+class Pair(DeclarativeBase):
+    """Base of the models that are joined."""
+
+
+class Left(Pair):
+    """Words in one database."""
+
+    __tablename__ = "lefts"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    word: Mapped[str] = mapped_column(String(10))
+
+
+class Right(Pair):
+    """Words in another one."""
+
+    __tablename__ = "rights"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    word: Mapped[str] = mapped_column(String(10))
+
+
+EXACTLY = {"mariadb": "utf8mb4_nopad_bin", "postgresql": '"POSIX"', "sqlite": "BINARY"}
+LOOSELY = {"mariadb": "utf8mb4_unicode_520_ci", "postgresql": '"C"', "sqlite": "NOCASE"}
+
+
+@pytest.mark.parametrize("how", [EXACTLY, LOOSELY], ids=["exactly", "loosely"])
+def test_joined_databases(make_databases: MakeDatabases, dialect: str, how: dict[str, str]) -> None:
+    """A copy beside a permanent table compares text as its own database does."""
+    *urls, single = make_databases(dialect, 3)
+    data = {
+        "version": 1,
+        "databases": {f"d{at}": {"url": url} for at, url in enumerate(urls)},
+        "keyspaces": {"left": {"database": "d0"}, "right": {"database": "d1"}},
+        "binds": {"tables": {"lefts": "left", "rights": "right"}},
+        "transactions": {"two_phase": False},
+    }
+    engine = create_engine(single)
+    with Router.from_dict(data, metadata=Pair.metadata) as router:
+        homes = [(router.engines["d0"], Left), (router.engines["d1"], Right)]
+        for one, model in [*homes, (engine, Left), (engine, Right)]:
+            with one.begin() as connection:
+                connection.exec_driver_sql(
+                    f"CREATE TABLE {model.__tablename__} (id INTEGER PRIMARY KEY, "
+                    f"word VARCHAR(10) COLLATE {how[dialect]})"
+                )
+                rows = [{"id": at, "word": word} for at, word in enumerate(WORDS)]
+                connection.execute(model.__table__.insert(), rows)  # type: ignore[attr-defined]
+        for column in (Left.word, Right.word):
+            joined = select(func.count(), func.min(Left.id)).join(Right, Left.id == Right.id)
+            statement = joined.select_from(Left).group_by(column).order_by(func.min(Left.id))
+            routed, plain = both((router, engine), statement)
+            assert routed == plain
+    engine.dispose()
