@@ -109,7 +109,7 @@ class Ending:
         parties = [self._participant(one) for one in self._writers]
         _refuse_copies(parties)
         first = next(one for one in parties if one.database == decider)
-        others = [one for one in parties if isinstance(one, Preparable) and one is not first]
+        others = [_preparable(one) for one in parties if one is not first]
         return Coordinator(
             self._transaction.gtid or new_gtid(),
             first,
@@ -221,6 +221,12 @@ def _refuse_copies(parties: Sequence[Participant]) -> None:
             what = f"databases {first.database} and {one.database} have the same identity"
             fix = f"delete the row `{IDENTITY}` of {NAME} from the one that is a copy: create-all"
             raise CrossShardError("R401", what, fix=f"{fix} gives it its own")
+
+
+def _preparable(one: Participant) -> Preparable:
+    if not isinstance(one, Preparable):
+        raise CrossShardError("R401", f"database {one.database} cannot be prepared")
+    return one
 
 
 def _is_xa(connection: Connection) -> bool:
