@@ -193,6 +193,11 @@ class PostgreSQL(Preparable):
     # What was recorded to stop a decider that is late stays as long as it could come.
     records_first = False
 
+    def record(self, gtid: str, participants: Collection[str]) -> None:
+        """Write what the commit of this transaction will mean."""
+        refuse_failed(self.database, self.connection)
+        super().record(gtid, participants)
+
     def _prepare(self, branch: Branch) -> None:
         refuse_failed(self.database, self.connection)
         send(self.connection, f"PREPARE TRANSACTION '{branch.gid}'")
