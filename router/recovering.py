@@ -13,7 +13,7 @@ from router.errors import RoutingError
 from router.transaction.cleaning import clean
 from router.transaction.names import age_of, is_gtid
 from router.transaction.protocol import GRACE_SECONDS, KEEP_SECONDS, Outcome
-from router.transaction.recovery import Recovered, Recovery, Survey
+from router.transaction.recovery import Recovered, Recovery, Survey, look
 
 if TYPE_CHECKING:
     from router.session.wiring import Wiring
@@ -30,7 +30,7 @@ def recover(wiring: Wiring, grace: float, keep: float) -> list[Recovered]:
 
 def survey(wiring: Wiring) -> Survey:
     """Return what is in doubt; nothing is changed."""
-    return _recovery(wiring).look()
+    return look(wiring.engines)
 
 
 def outcome(wiring: Wiring, gtid: str) -> Outcome:

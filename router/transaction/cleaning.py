@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 
 from router.transaction import log
-from router.transaction.listing import prepared
 from router.transaction.protocol import KEEP_SECONDS, Verdict
 from router.transaction.reaching import UNREACHABLE, connected, read_committed
+from router.transaction.recovery import Survey, look
 
 _OLD: Mapping[str, str] = {
     "postgresql": "created <= clock_timestamp() - make_interval(secs => :keep)",
@@ -52,10 +52,10 @@ def clean(engines: Mapping[str, Engine], keep: float = KEEP_SECONDS) -> int:
     if not any(old.values()):
         return 0
     # After the rows were read: what is not listed now was settled, and is not still to come.
-    open_branches = _open_branches(engines)
+    survey = look(engines)
     count = 0
     for name, rows in old.items():
-        served = [row.gtid for row in rows if _has_served(row, open_branches)]
+        served = [row.gtid for row in rows if _has_served(row, survey)]
         if served and _delete(engines[name], served):
             count += len(served)
     return count
@@ -74,13 +74,11 @@ def _delete(engine: Engine, gtids: list[str]) -> bool:
     return True
 
 
-def _has_served(row: _Row, open_branches: Mapping[str, frozenset[str]]) -> bool:
+def _has_served(row: _Row, survey: Survey) -> bool:
     if row.verdict is Verdict.ABORT:
         return True
-    return all(
-        participant in open_branches and row.gtid not in open_branches[participant]
-        for participant in row.participants
-    )
+    unsettled = {one.branch.participant for one in survey.branches if one.branch.gtid == row.gtid}
+    return row.participants <= survey.names.keys() - unsettled
 
 
 def _old_rows(engine: Engine, keep: float) -> list[_Row]:
@@ -103,21 +101,3 @@ def _old_rows(engine: Engine, keep: float) -> list[_Row]:
         _Row(gtid, Verdict(verdict), frozenset(filter(None, participants.split(","))))
         for gtid, verdict, participants in rows
     ]
-
-
-def _open_branches(engines: Mapping[str, Engine]) -> dict[str, frozenset[str]]:
-    """Return the transactions prepared in each database that can be reached, by identity."""
-    found = {}
-    for engine in engines.values():
-        try:
-            identity, gtids = connected(engine, _identity_and_gtids)
-        except UNREACHABLE:
-            continue
-        if identity is not None:
-            found[identity] = gtids
-    return found
-
-
-def _identity_and_gtids(connection: Connection) -> tuple[str | None, frozenset[str]]:
-    gtids = frozenset(one.branch.gtid for one in prepared(connection))
-    return log.identity_of(connection), gtids

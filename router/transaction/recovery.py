@@ -77,6 +77,33 @@ class Survey:
     unreachable: tuple[Recovered, ...]
 
 
+def look(engines: Mapping[str, Engine]) -> Survey:
+    """Return all branches that are prepared now, and the databases that do not answer."""
+    names: dict[str, str] = {}
+    listed: list[InDoubt] = []
+    unreachable: list[Recovered] = []
+    copies: set[str] = set()
+    for name, engine in engines.items():
+        try:
+            identity, found = connected(engine, _identity_and_branches)
+        except UNREACHABLE as error:
+            unreachable.append(Recovered("", name, Action.UNREACHABLE, first_line(error)))
+            continue
+        if identity is None:
+            continue
+        first = names.setdefault(identity, name)
+        if log.is_copy(engines[first], engine):
+            copies.add(identity)
+            what = f"it has the same identity as {first}, of which it is a copy"
+            unreachable.append(Recovered("", name, Action.UNREACHABLE, what))
+        names[identity] = name
+        listed += [InDoubt(name, one) for one in found]
+    # Which of them has decided, nobody can tell.
+    names = {one: name for one, name in names.items() if one not in copies}
+    own = [one for one in listed if names.get(one.branch.participant) == one.database]
+    return Survey(names, tuple(own), tuple(unreachable))
+
+
 class Recovery:
     """Looks after the databases of one map.
 
@@ -92,37 +119,13 @@ class Recovery:
         self._engines = engines
         self._pause = pause
 
-    def look(self) -> Survey:
-        """Return all branches that are prepared now, and the databases that do not answer."""
-        names: dict[str, str] = {}
-        listed: list[InDoubt] = []
-        unreachable: list[Recovered] = []
-        copies: set[str] = set()
-        for name, engine in self._engines.items():
-            try:
-                identity, found = connected(engine, _identity_and_branches)
-            except UNREACHABLE as error:
-                unreachable.append(Recovered("", name, Action.UNREACHABLE, first_line(error)))
-                continue
-            if identity is not None:
-                if self._is_copy(names.get(identity), name):
-                    copies.add(identity)
-                    what = f"it has the same identity as {names[identity]}, of which it is a copy"
-                    unreachable.append(Recovered("", name, Action.UNREACHABLE, what))
-                names[identity] = name
-                listed += [InDoubt(name, one) for one in found]
-        # Which of them has decided, nobody can tell.
-        names = {one: name for one, name in names.items() if one not in copies}
-        own = [one for one in listed if names.get(one.branch.participant) == one.database]
-        return Survey(names, tuple(own), tuple(unreachable))
-
     def recover(self, grace: float = GRACE_SECONDS) -> list[Recovered]:
         """Settle every branch that is there now and after `grace` seconds."""
-        before = self.look()
+        before = look(self._engines)
         if not before.branches:
             return list(before.unreachable)
         self._pause(grace)
-        now = self.look()
+        now = look(self._engines)
         verdicts: dict[str, Verdict | None] = {}
         done = [
             self._handle(one, now.names, verdicts) for one in now.branches if one in before.branches
@@ -134,15 +137,12 @@ class Recovery:
 
         What nobody has decided will never be committed from then on.
         """
-        survey = self.look()
+        survey = look(self._engines)
         verdicts = [fence(self._engines[name], gtid) for name in survey.names.values()]
         if Verdict.COMMIT in verdicts:
             return Outcome.COMMITTED
         unknown = None in verdicts or survey.unreachable or not verdicts
         return Outcome.IN_DOUBT if unknown else Outcome.ABORTED
-
-    def _is_copy(self, first: str | None, second: str) -> bool:
-        return first is not None and log.is_copy(self._engines[first], self._engines[second])
 
     def _handle(
         self, one: InDoubt, deciders: Mapping[str, str], verdicts: dict[str, Verdict | None]

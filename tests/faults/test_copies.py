@@ -8,6 +8,7 @@ import pytest
 
 from router import CrossShardError, Router
 from router.session import ending
+from router.transaction.cleaning import clean
 from router.transaction.names import new_gtid
 from router.transaction.probes import probing
 from router.transaction.recovery import Action, Outcome
@@ -64,3 +65,12 @@ def assert_empty(router: Router) -> None:
     """Fail if anything was written."""
     for at, name in enumerate(router.engines):
         assert query(router.engines[name].url, f"SELECT count(*) FROM entries{at}") == [(0,)]
+
+
+def test_a_copy_settles_nothing(copied: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a copy does not list may be prepared in the other one: its decision stays."""
+    monkeypatch.setattr(ending, "_refuse_copies", lambda parties: None)
+    with probing(breaks_commits):
+        transact(copied, 1)
+    for engines in (dict(copied.engines), dict(reversed(list(copied.engines.items())))):
+        assert clean(engines, keep=0) == 0

@@ -17,6 +17,7 @@ from router.transaction.cleaning import clean
 from router.transaction.names import Branch, new_gtid
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Deed, Verdict
+from router.transaction.recovery import Survey
 from tests.faults.ledger import ENTRIES, open_ledger, prepare, transact, writes
 from tests.faults.scenes import (
     At,
@@ -103,7 +104,7 @@ def test_commit_forgotten_too_early(
 ) -> None:
     """A decision is needed until every branch has been settled."""
     if mutated:
-        monkeypatch.setattr(cleaning, "_has_served", lambda row, branches: True)
+        monkeypatch.setattr(cleaning, "_has_served", lambda row, survey: True)
     with ledger(make_databases, "postgresql", "postgresql") as router:
         with probing(breaks_commits):
             transact(router, 1)
@@ -180,18 +181,16 @@ def test_branches_listed_too_early(
         return old_rows(engine, keep)
 
     with ledger(make_databases, "postgresql", "postgresql") as router:
-        before = cleaning._open_branches(router.engines)
+        before = cleaning.look(router.engines)
         monkeypatch.setattr(cleaning, "_old_rows", transact_first)
         if mutated:
-            monkeypatch.setattr(cleaning, "_open_branches", listed(before))
+            monkeypatch.setattr(cleaning, "look", listed(before))
         clean(router.engines, keep=0)
         assert made
         assert recovers(router)
         assert is_whole(router) is not mutated
 
 
-def listed(
-    branches: Mapping[str, frozenset[str]],
-) -> Callable[[Mapping[str, Engine]], Mapping[str, frozenset[str]]]:
+def listed(survey: Survey) -> Callable[[Mapping[str, Engine]], Survey]:
     """Return a function that lists what was there before."""
-    return lambda engines: branches
+    return lambda engines: survey
