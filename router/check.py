@@ -18,6 +18,7 @@ from router.schema import databases_of
 from router.session.wiring import Wiring
 from router.shardmap.keytypes import KeyKind
 from router.shardmap.model import ShardedKeyspace
+from router.transaction.recovery import first_line
 
 # Settings that change answers, by dialect: a name and the query for it.
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -71,13 +72,9 @@ def _look(name: str, wiring: Wiring) -> _Seen:
     except RouterError as error:
         problem = Problem(error.id, error.what, error.where, error.fix)
     except sa_exc.SQLAlchemyError as error:
-        what = f"database {name} cannot be examined: {_first_line(error)}"
+        what = f"database {name} cannot be examined: {first_line(error)}"
         problem = Problem("R501", what, wiring.shard_map.databases[name].where)
     return _Seen((problem,), {}, {}, reachable=False)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def _look_at(name: str, connection: Connection, wiring: Wiring) -> _Seen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -73,7 +74,7 @@ class Branches:
         branch = Branch(transaction.gtid, str(identity), own)
         xa.start(connection, branch.xid(_connection_id(connection)))
 
-    @property
+    @cached_property
     def _unpreparable(self) -> str | None:
         """The first database that can be nothing but the decider."""
         return next((name for name in self._engines if not self.can_prepare(name)), None)

@@ -16,10 +16,7 @@ from router.hooks.sending import send
 from router.transaction import log
 from router.transaction.listing import prepared
 from router.transaction.names import Branch
-
-_UNDEFINED_OBJECT = "42704"
-_XAER_NOTA = 1397
-_XA_RBROLLBACK = 1402
+from router.transaction.refusals import XAER_NOTA, code_of, is_gone
 
 
 class Participant:
@@ -214,7 +211,7 @@ class PostgreSQL(Preparable):
             send(self.connection, statement)
         except sa_exc.DBAPIError as error:
             # Recovery was faster.
-            if getattr(error.orig, "sqlstate", None) != _UNDEFINED_OBJECT:
+            if not is_gone(error):
                 raise
 
 
@@ -250,18 +247,14 @@ class MySQL(Preparable):
         try:
             send(self.connection, f"{verb} {ours.name}")
         except sa_exc.DBAPIError as error:
-            if not self._is_over(error, branch):
+            if not is_gone(error) and not self._is_unlisted(error, branch):
                 raise
         ours.stage = xa.Stage.SETTLED
 
-    def _is_over(self, error: sa_exc.DBAPIError, branch: Branch) -> bool:
-        """Return whether nothing is left: others were faster, or nothing was written."""
-        code = getattr(error.orig, "args", (None,))[0]
-        if code == _XA_RBROLLBACK:
-            return True
-        if code != _XAER_NOTA:
+    def _is_unlisted(self, error: sa_exc.DBAPIError, branch: Branch) -> bool:
+        """Return whether others were faster; that there is no branch is also said meanwhile."""
+        if code_of(error) != XAER_NOTA:
             return False
-        # Also said as long as somebody else is at it.
         return all(one.branch != branch for one in prepared(self.connection))
 
 

@@ -11,10 +11,8 @@ from sqlalchemy import exc as sa_exc
 from router.transaction.listing import Listed, prepared
 from router.transaction.protocol import Verdict
 from router.transaction.reaching import connected
+from router.transaction.refusals import XAER_NOTA, code_of, is_gone
 
-_UNDEFINED_OBJECT = "42704"
-_XAER_NOTA = 1397
-_XA_RBROLLBACK = 1402
 _NO_SUCH_THREAD = 1094
 
 _SECONDS = 5.0
@@ -42,7 +40,7 @@ def _postgresql(connection: Connection, listed: Listed, verdict: Verdict, pause:
     try:
         connection.exec_driver_sql(f"{verb} PREPARED '{listed.branch.gid}'")
     except sa_exc.DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _UNDEFINED_OBJECT:
+        if not is_gone(error):
             raise
 
 
@@ -54,12 +52,12 @@ def _mysql(connection: Connection, listed: Listed, verdict: Verdict, pause: Paus
         try:
             connection.exec_driver_sql(statement)
         except sa_exc.DBAPIError as error:
-            code = _code(error)
-            if code == _XA_RBROLLBACK:
+            if is_gone(error):
                 return
-            if code == _XAER_NOTA and listed not in prepared(connection):
+            unknown = code_of(error) == XAER_NOTA
+            if unknown and listed not in prepared(connection):
                 return
-            if code != _XAER_NOTA or time.monotonic() > deadline:
+            if not unknown or time.monotonic() > deadline:
                 raise
         else:
             return
@@ -72,13 +70,8 @@ def _disconnect(connection: Connection, thread: int) -> None:
     try:
         connection.exec_driver_sql(f"KILL {thread}")
     except sa_exc.DBAPIError as error:
-        if _code(error) != _NO_SUCH_THREAD:
+        if code_of(error) != _NO_SUCH_THREAD:
             raise
-
-
-def _code(error: sa_exc.DBAPIError) -> object:
-    arguments = getattr(error.orig, "args", ())
-    return arguments[0] if arguments else None
 
 
 _SETTLE: Mapping[str, Callable[[Connection, Listed, Verdict, Pause], None]] = {
