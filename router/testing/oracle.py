@@ -120,7 +120,7 @@ class Oracle:
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
                 session.rollback()
                 return self._failed(statement, params, error, refused)
-        if theirs is None and not isinstance(refused, sa_exc.SQLAlchemyError):
+        if refused is not None and not _is_an_answer(refused):
             reason = _first_line(refused)
             return self._comparison(statement, params, Outcome.INVALID, reason, error=refused)
         if theirs is None:
@@ -211,6 +211,16 @@ class WeightStrings:
                 asked = text(f"SELECT HEX(WEIGHT_STRING(TRIM(:value) COLLATE {collation}))")
                 self._weights[value] = connection.scalar(asked, {"value": value})
         return self._weights[value]
+
+
+def _is_an_answer(error: Exception) -> bool:
+    """Return whether `error` is what one database says of a statement.
+
+    Otherwise the database has answered, and SQLAlchemy itself could not read it: by
+    `NoSuchColumnError`, for one, of a CAST without a label beside the entity of its column.
+    """
+    known = isinstance(error, sa_exc.SQLAlchemyError)
+    return known and not isinstance(error, sa_exc.NoSuchColumnError)
 
 
 def _rendered(statement: Any, params: Any, engine: Engine) -> tuple[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Engine,
     Select,
     String,
+    cast,
     create_engine,
     func,
     literal,
@@ -159,6 +160,8 @@ def test_refusals_and_errors_are_told_apart(oracle: Oracle) -> None:
     assert outcome(oracle, invalid, None) is Outcome.INVALID
     assert outcome(oracle, IDS, invalid) is Outcome.ERROR
     assert outcome(oracle, invalid, IDS) is Outcome.WRONG
+    unreadable = select(Parent, cast(Parent.group, String(10)))
+    assert outcome(oracle, unreadable, select(Parent, Parent.name)) is Outcome.INVALID
 
 
 def test_assert_same_explains(oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
