@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from typing import Any
 
+from router.transaction import recovery
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Act, Deed
 from tests.faults.ledger import Colour, open_ledger, transact
@@ -43,7 +46,15 @@ class Step:
 
 def steps(others: int) -> list[Step]:
     """Return every step of a commit with so many participants beside the decider."""
-    numbers = {Deed.RECORD: 1, Deed.PREPARE: others, Deed.DECIDE: 1, Deed.COMMIT: others}
+    return _steps({Deed.RECORD: 1, Deed.PREPARE: others, Deed.DECIDE: 1, Deed.COMMIT: others})
+
+
+def undoing(others: int) -> list[Step]:
+    """Return every step in which a commit is undone that somebody could not be prepared for."""
+    return _steps({Deed.ROLL_BACK: others + 1})
+
+
+def _steps(numbers: dict[Deed, int]) -> list[Step]:
     return [
         Step(moment, deed, number)
         for deed, most in numbers.items()
@@ -52,20 +63,30 @@ def steps(others: int) -> list[Step]:
     ]
 
 
-class Signal:
-    """A probe that sends this process a signal at a step."""
+class UnpreparedError(Exception):
+    """Somebody could not be prepared."""
 
-    def __init__(self, step: Step, number: signal.Signals) -> None:
+
+class Signal:
+    """A probe that sends this process a signal at a step.
+
+    If that is one of undoing, the last one to be prepared of `others` fails.
+    """
+
+    def __init__(self, step: Step, number: signal.Signals, others: int) -> None:
         self._step = step
         self._number = number
-        self._count = 0
+        self._last = Step(Moment.BEFORE, Deed.PREPARE, others)
+        self._counts: Counter[tuple[Moment, Deed]] = Counter()
 
     def __call__(self, moment: Moment, act: Act) -> None:
         """Count, and send it when it is time."""
-        if (moment, act.deed) == (self._step.moment, self._step.deed):
-            self._count += 1
-            if self._count == self._step.number:
-                os.kill(os.getpid(), self._number)
+        self._counts[moment, act.deed] += 1
+        now = Step(moment, act.deed, self._counts[moment, act.deed])
+        if now == self._step:
+            os.kill(os.getpid(), self._number)
+        if now == self._last and self._step.deed is Deed.ROLL_BACK:
+            raise UnpreparedError
 
 
 @contextmanager
@@ -83,14 +104,35 @@ def started(
 
 
 def _commit(urls: list[str], number: int, colour: Colour, step: Step, sent: signal.Signals) -> None:
-    with open_ledger(urls) as router, probing(Signal(step, sent)):
+    with open_ledger(urls) as router, probing(Signal(step, sent, len(urls) - 1)):
         transact(router, number, colour)
 
 
+class Recovering:
+    """Stands before `settle`: a process that recovers gets a signal before or after a branch."""
+
+    def __init__(self, moment: Moment, number: int, sent: signal.Signals) -> None:
+        self._at = (moment, number)
+        self._sent = sent
+        self._count = 0
+        self._settle = recovery.settle
+
+    def __call__(self, *given: Any) -> None:
+        """Settle a branch."""
+        self._count += 1
+        self._notice(Moment.BEFORE)
+        self._settle(*given)
+        self._notice(Moment.AFTER)
+
+    def _notice(self, moment: Moment) -> None:
+        if (moment, self._count) == self._at:
+            os.kill(os.getpid(), self._sent)
+
+
 @contextmanager
-def recovering(urls: Sequence[str]) -> Iterator[BaseProcess]:
+def recovering(urls: Sequence[str], sent: Recovering | None = None) -> Iterator[BaseProcess]:
     """Run a process that recovers once."""
-    process = CONTEXT.Process(target=_recover, args=(list(urls),))
+    process = CONTEXT.Process(target=_recover, args=(list(urls), sent))
     process.start()
     try:
         yield process
@@ -99,6 +141,8 @@ def recovering(urls: Sequence[str]) -> Iterator[BaseProcess]:
         process.join()
 
 
-def _recover(urls: list[str]) -> None:
+def _recover(urls: list[str], sent: Recovering | None) -> None:
+    if sent is not None:
+        recovery.settle = sent
     with open_ledger(urls) as router:
         router.recover(grace=0)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
+from itertools import cycle, islice
 from typing import Any
 
 from sqlalchemy import (
@@ -114,11 +115,11 @@ async def _transact(router: Router, number: int) -> None:
 
 
 WORLDS = {
-    "postgresql": ("postgresql", "postgresql", "postgresql"),
-    "mariadb": ("mariadb", "mariadb", "postgresql"),
-    "sqlite": ("sqlite", "mariadb", "postgresql"),
+    "postgresql": ("postgresql",),
+    "mariadb": ("mariadb", "postgresql"),
+    "sqlite": ("mariadb", "postgresql"),
 }
-"""Decider: the kinds of the databases, of which the first one decides."""
+"""Decider: the kinds of those who are prepared beside it, in turn."""
 
 
 class Ledger:
@@ -143,20 +144,21 @@ class Ledger:
 
 
 class Ledgers:
-    """A ledger for each kind of decider, made when first asked for."""
+    """A ledger for each kind of decider and number of others, made when first asked for."""
 
     def __init__(self, make: MakeDatabases, stack: ExitStack) -> None:
         self._make = make
         self._stack = stack
-        self._made: dict[str, Ledger] = {}
+        self._made: dict[tuple[str, int], Ledger] = {}
 
-    def of(self, decider: str) -> Ledger:
-        """Return the ledger in which a database of this kind decides."""
-        if decider not in self._made:
-            ledger = Ledger([url for kind in WORLDS[decider] for url in self._urls(kind)])
+    def of(self, decider: str, others: int = 2) -> Ledger:
+        """Return the ledger in which a database of this kind decides for so many others."""
+        if (decider, others) not in self._made:
+            kinds = [decider, *islice(cycle(WORLDS[decider]), others)]
+            ledger = Ledger([url for kind in kinds for url in self._urls(kind)])
             self._stack.callback(ledger.router.dispose)
-            self._made[decider] = ledger
-        return self._made[decider]
+            self._made[decider, others] = ledger
+        return self._made[decider, others]
 
     def _urls(self, kind: str) -> list[str]:
         # Who has stopped in the middle keeps all others waiting.

@@ -9,21 +9,31 @@ from pathlib import Path
 import pytest
 
 from router.transaction.cleaning import clean
-from tests.faults.coordinators import Step, started, steps
-from tests.faults.ledger import WORLDS, Colour, Ledgers, assert_whole
+from router.transaction.probes import Moment
+from router.transaction.protocol import Deed
+from tests.faults.coordinators import Recovering, Step, recovering, started, steps, undoing
+from tests.faults.ledger import WORLDS, Colour, Ledger, Ledgers, assert_whole, transact
 from tests.support.processes import eventually
 
-STEPS = steps(2)
 DECIDERS = pytest.mark.parametrize("decider", list(WORLDS))
 COLOURS = pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.value)
+MOST = 4
+EVERY_STEP = pytest.mark.parametrize(
+    ("others", "step"),
+    [
+        pytest.param(others, step, id=f"{others}-{step}", marks=[pytest.mark.slow] * (others != 2))
+        for others in range(1, MOST + 1)
+        for step in (*steps(others), *undoing(others))
+    ],
+)
 
 
 @DECIDERS
 @COLOURS
-@pytest.mark.parametrize("step", STEPS, ids=str)
-def test_killed(ledgers: Ledgers, decider: str, colour: Colour, step: Step) -> None:
+@EVERY_STEP
+def test_killed(ledgers: Ledgers, decider: str, colour: Colour, others: int, step: Step) -> None:
     """Recovery finishes what was decided, undoes what was not, and leaves nothing behind."""
-    ledger = ledgers.of(decider)
+    ledger = ledgers.of(decider, others)
     with started(ledger.urls, ledger.begin(), colour, step, signal.SIGKILL) as process:
         process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -38,10 +48,10 @@ def test_killed(ledgers: Ledgers, decider: str, colour: Colour, step: Step) -> N
 
 
 @DECIDERS
-@pytest.mark.parametrize("step", STEPS, ids=str)
-def test_stopped(ledgers: Ledgers, decider: str, step: Step) -> None:
+@EVERY_STEP
+def test_stopped(ledgers: Ledgers, decider: str, others: int, step: Step) -> None:
     """One that goes on after recovery was there finds everything decided, one way or the other."""
-    ledger = ledgers.of(decider)
+    ledger = ledgers.of(decider, others)
     with started(ledger.urls, ledger.begin(), Colour.SYNC, step, signal.SIGSTOP) as process:
         pid = process.pid or 0
         assert eventually(lambda: is_stopped(pid))
@@ -55,6 +65,68 @@ def test_stopped(ledgers: Ledgers, decider: str, step: Step) -> None:
     if process.exitcode == 0:
         ledger.committed.add(ledger.number)
     assert_whole(ledger.router, committed=ledger.committed)
+
+
+# -- recovery itself ----------------------------------------------------------------------------
+
+INTERRUPTED = pytest.mark.parametrize("number", [1, 2])
+MOMENTS = pytest.mark.parametrize("moment", list(Moment), ids=lambda moment: moment.value)
+LEFT = pytest.mark.parametrize(
+    "left", [Step(Moment.BEFORE, Deed.DECIDE), Step(Moment.AFTER, Deed.DECIDE)], ids=str
+)
+
+
+def leave(ledger: Ledger, step: Step) -> None:
+    """Kill a coordinator at a step at which everybody is prepared."""
+    with started(ledger.urls, ledger.begin(), Colour.SYNC, step, signal.SIGKILL) as process:
+        process.join()
+    assert len(ledger.router.in_doubt().branches) == len(ledger.urls) - 1
+    if step.is_decided:
+        ledger.committed.add(ledger.number)
+
+
+@DECIDERS
+@LEFT
+@INTERRUPTED
+@MOMENTS
+def test_a_recoverer_that_is_killed(
+    ledgers: Ledgers, decider: str, left: Step, number: int, moment: Moment
+) -> None:
+    """The next one goes on where it was."""
+    ledger = ledgers.of(decider)
+    leave(ledger, left)
+    with recovering(ledger.urls, Recovering(moment, number, signal.SIGKILL)) as process:
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert eventually(lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open])
+    assert_whole(ledger.router, committed=ledger.committed)
+    assert eventually(ledger.forgets)
+
+
+@DECIDERS
+@LEFT
+@INTERRUPTED
+@MOMENTS
+def test_a_recoverer_that_is_stopped(
+    ledgers: Ledgers, decider: str, left: Step, number: int, moment: Moment
+) -> None:
+    """Others do its work meanwhile; when it goes on, there is nothing left that it could break."""
+    ledger = ledgers.of(decider)
+    leave(ledger, left)
+    with recovering(ledger.urls, Recovering(moment, number, signal.SIGSTOP)) as process:
+        pid = process.pid or 0
+        assert eventually(lambda: is_stopped(pid))
+        assert eventually(
+            lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open]
+        )
+        clean(ledger.router.engines, keep=0)
+        transact(ledger.router, ledger.begin())
+        ledger.committed.add(ledger.number)
+        os.kill(pid, signal.SIGCONT)
+        process.join()
+    assert process.exitcode == 0
+    assert_whole(ledger.router, committed=ledger.committed)
+    assert eventually(ledger.forgets)
 
 
 def is_stopped(pid: int) -> bool:

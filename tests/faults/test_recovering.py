@@ -12,11 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
+from psycopg import sql
 from sqlalchemy import make_url, text
 
 from router import Router
+from router.testing.servers import PostgresServer
 from router.transaction.names import Branch, new_gtid
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Deed
@@ -29,6 +32,7 @@ from tests.faults.ledger import (
     Ledgers,
     assert_whole,
     open_ledger,
+    prepare,
     transact,
 )
 from tests.faults.scenes import (
@@ -261,6 +265,45 @@ def test_names_that_are_not_ours(ledgers: Ledgers, kind: str) -> None:
                     f"{verb} {name}"
                 )
     assert_done(ledger)
+
+
+class TwoRoles(PostgresServer):
+    """A server on which somebody else writes to our tables, too."""
+
+    other = "other"
+
+    def _greet(self) -> None:
+        super()._greet()
+        login = {"host": str(self.run), "port": self.port, "user": "postgres"}
+        password = self.url().password
+        with psycopg.connect(**login, dbname="postgres", autocommit=True) as connection:
+            made = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+            connection.execute(made.format(sql.Identifier(self.other), sql.Literal(password)))
+
+    def urls(self) -> list[str]:
+        """Return the URLs for both roles."""
+        ours = self.url()
+        theirs = ours.set(username=self.other)
+        return [url.render_as_string(hide_password=False) for url in (ours, theirs)]
+
+
+def test_a_branch_of_another_role(tmp_path: Path) -> None:
+    """PostgreSQL leaves it to its owner; that is said, and stops nobody else's recovery."""
+    decider = f"sqlite:///{tmp_path}/decider.db"
+    with TwoRoles() as server:
+        ours, theirs = server.urls()
+        with open_ledger([decider, ours]) as router, open_ledger([decider, theirs]) as owner:
+            prepare(router)
+            query(ours, "GRANT ALL ON ALL TABLES IN SCHEMA public TO other")
+            names = identities(router)
+            gtids = [new_gtid(), new_gtid()]
+            for number, (url, gtid) in enumerate(zip((ours, theirs), gtids, strict=True)):
+                prepare_by_hand(url, Branch(gtid, *names), INSERT.format(1, number))
+            found = {one.gtid: one for one in router.recover(grace=0)}
+            assert [found[one].action for one in gtids] == [Action.ROLLED_BACK, Action.FAILED]
+            assert "permission denied" in found[gtids[1]].detail
+            assert [one.action for one in owner.recover(grace=0)] == [Action.ROLLED_BACK]
+            assert_whole(router, committed=set())
 
 
 # -- the command, and in the background ---------------------------------------------------------

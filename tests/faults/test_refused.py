@@ -14,9 +14,19 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from router import CrossShardError
+from router import CrossShardError, Router
 from router.testing.servers import PostgresServer
-from tests.faults.ledger import ENTRIES, Ledger, Ledgers, assert_whole, open_ledger, prepare, writes
+from tests.faults.ledger import (
+    ENTRIES,
+    Ledger,
+    Ledgers,
+    assert_whole,
+    open_ledger,
+    prepare,
+    transact,
+    writes,
+)
+from tests.faults.scenes import prepare_by_hand
 from tests.support.databases import MakeDatabases
 
 
@@ -43,6 +53,7 @@ CANNOT_PREPARE = {
     "temporary": ("CREATE TEMPORARY TABLE t (id int)", "temporary objects"),
     "notify": ("NOTIFY router", "LISTEN|NOTIFY"),
     "snapshot": ("SELECT pg_export_snapshot()", "exported snapshots"),
+    "cursor": ("DECLARE kept CURSOR WITH HOLD FOR SELECT 1", "WITH HOLD"),
 }
 
 
@@ -136,6 +147,26 @@ def test_a_duplicate_that_was_swallowed(ledgers: Ledgers) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 1])
+def test_a_wait_that_was_swallowed(ledgers: Ledgers, at: int) -> None:
+    """MariaDB undoes the statement that has waited too long, and no other."""
+    ledger = ledgers.of("mariadb")
+    other = create_engine(ledger.urls[at], poolclass=NullPool)
+    taken = insert(ENTRIES[at]).values(id=ledger.begin() + 1)
+    with ledger.router.sessionmaker()() as session, other.connect() as rival:
+        for statement in writes(ledger.router, ledger.number):
+            session.execute(statement)
+        rival.execute(taken)
+        connection = session.connection({"keyspace": f"k{at}"})
+        connection.execute(text("SET innodb_lock_wait_timeout = 1"))
+        with pytest.raises(DBAPIError, match="1205"):
+            connection.execute(taken)
+        connection.execute(text("SET innodb_lock_wait_timeout = DEFAULT"))
+        session.commit()
+    ledger.committed.add(ledger.number)
+    assert_whole(ledger.router, committed=ledger.committed)
+
+
+@pytest.mark.parametrize("at", [0, 1])
 def test_a_deadlock_that_was_swallowed(ledgers: Ledgers, at: int) -> None:
     """MariaDB has undone one database's part, decider or not: nothing commits."""
     ledger = ledgers.of("mariadb")
@@ -165,17 +196,33 @@ def lose_a_deadlock(url: str, connection: Connection) -> None:
             rival.execute(text("DROP TABLE fight"))
 
 
-class WithoutSlots(PostgresServer):
-    """A server that keeps no prepared transactions, as PostgreSQL does by default."""
+class FewSlots(PostgresServer):
+    """A server that keeps as many prepared transactions as its user has set."""
+
+    slots = 0
+    """What PostgreSQL has by default."""
 
     def _command(self, data: Path) -> list[str]:
-        return [*super()._command(data), "-c", "max_prepared_transactions=0"]
+        return [*super()._command(data), "-c", f"max_prepared_transactions={self.slots}"]
 
 
-@pytest.fixture(scope="module")
+class OneSlot(FewSlots):
+    """A server that keeps one."""
+
+    slots = 1
+
+
+@pytest.fixture
 def without_slots() -> Iterator[str]:
-    """The URL of a database on such a server."""
-    with WithoutSlots() as server:
+    """The URL of a database on a server that prepares nothing."""
+    with FewSlots() as server:
+        yield server.url().render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def one_slot() -> Iterator[str]:
+    """The URL of a database on a server that keeps one prepared transaction."""
+    with OneSlot() as server:
         yield server.url().render_as_string(hide_password=False)
 
 
@@ -184,9 +231,27 @@ def test_no_slots(without_slots: str, make_databases: MakeDatabases) -> None:
     with open_ledger([*make_databases("postgresql", 1), without_slots]) as router:
         prepare(router)
         assert "R704" in [problem.id for problem in router.check()]
-        with router.sessionmaker()() as session:
-            for statement in writes(router, 1):
-                session.execute(statement)
-            with pytest.raises(DBAPIError, match="max_prepared_transactions"):
-                session.commit()
-        assert_whole(router, committed=set())
+        assert_refused(router)
+
+
+def test_no_slot_left(one_slot: str, make_databases: MakeDatabases) -> None:
+    """Nobody commits while others have taken what there is; afterwards everybody does."""
+    with open_ledger([*make_databases("postgresql", 2), one_slot]) as router:
+        prepare(router)
+        prepare_by_hand(one_slot, "'foreign'", "INSERT INTO entries2 VALUES (-1)")
+        assert_refused(router)
+        with router.engines["b2"].connect() as connection:
+            settle = connection.execution_options(isolation_level="AUTOCOMMIT")
+            settle.exec_driver_sql("ROLLBACK PREPARED 'foreign'")
+        transact(router, 2)
+        assert_whole(router, committed={2})
+
+
+def assert_refused(router: Router) -> None:
+    """Fail unless a commit says that there are too few slots, and leaves nothing."""
+    with router.sessionmaker()() as session:
+        for statement in writes(router, 1):
+            session.execute(statement)
+        with pytest.raises(DBAPIError, match="max_prepared_transactions"):
+            session.commit()
+    assert_whole(router, committed=set())
