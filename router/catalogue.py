@@ -245,6 +245,10 @@ CATALOGUE: dict[str, Entry] = {
         "a transaction that can only be rolled back",
         "roll back; let statements that may fail run in session.begin_nested()",
     ),
+    "R404": Entry(
+        "transactions that wait for each other in several databases",
+        "roll back and do it again, as router.retry does; lock in the same order everywhere",
+    ),
     "R410": Entry(
         "a transaction in doubt",
         "run `router recover` when the databases can be reached; touch nothing by hand before",

@@ -1,9 +1,9 @@
-"""Stops what a driver's connection is doing, from another thread.
+"""Stops what a driver's connection is doing, from another thread, and tells what it is doing.
 
 Leans on what drivers offer: `cancel_safe` (psycopg), `cancel` (psycopg2), `interrupt`
-(sqlite3), `thread_id` (MySQL), `fileno` and PyMySQL's `_sock`, on `info.transaction_status` of
-psycopg, and on SQLAlchemy's `Pool._invoke_creator` for a connection beyond the pool's limit.
-Checked against 2.0.40 and 2.1.9.
+(sqlite3), `thread_id` (MySQL), `fileno` and PyMySQL's `_sock`, on `info.transaction_status` and
+`info.backend_pid` of psycopg, and on SQLAlchemy's `Pool._invoke_creator` for a connection beyond
+the pool's limit.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy import exc as sa_exc
 
 CANCEL_SECONDS = 3.0
 
 _IDLE = 0
+_ACTIVE = 1
 _INERROR = 3
+
+
+class Backend(NamedTuple):
+    """The process of PostgreSQL behind a connection, and whether it executes a statement."""
+
+    pid: int
+    is_active: bool
 
 
 def cancel(engine: Engine, connection: Any) -> None:
@@ -62,6 +71,19 @@ def is_idle(connection: Any) -> bool:
 def has_failed(connection: Any) -> bool:
     """Return whether the transaction of `connection` is known to be past saving."""
     return bool(_status(connection) == _INERROR)
+
+
+def backend_of(connection: Connection) -> Backend | None:
+    """Return what serves `connection`, which another thread may be using or closing.
+
+    None if it is gone, or the driver does not say.
+    """
+    try:
+        raw: Any = connection.connection.dbapi_connection
+        status = _status(raw)
+        return None if status is None else Backend(raw.info.backend_pid, status == _ACTIVE)
+    except (sa_exc.SQLAlchemyError, connection.dialect.loaded_dbapi.Error):
+        return None
 
 
 def _status(connection: Any) -> Any:

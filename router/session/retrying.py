@@ -17,6 +17,9 @@ T = TypeVar("T")
 _STATES = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
 
+_IDS = frozenset({"R312", "R404"})
+"""Errors of ours: rows that others changed meanwhile, and a deadlock over several databases."""
+
 _NUMBERS = frozenset({1205, 1213})
 """What MySQL and MariaDB call a lock that was waited for too long, and a deadlock."""
 
@@ -59,7 +62,7 @@ def is_retryable(error: BaseException) -> bool:
     """Return whether the transaction that met `error` may succeed when it is done again."""
     if getattr(error, "router_committing", False):
         return False
-    if getattr(error, "connection_invalidated", False) or getattr(error, "id", "") == "R312":
+    if getattr(error, "connection_invalidated", False) or getattr(error, "id", "") in _IDS:
         return True
     cause = getattr(error, "orig", None)
     if getattr(cause, "sqlstate", None) in _STATES:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from sqlalchemy import MetaData, inspect
 from sqlalchemy import exc as sa_exc
 
+from router.deadlocks.watch import Deadlocks
 from router.engines import Engines
 from router.errors import RoutingError
 from router.lookups import Lookups
@@ -53,6 +54,8 @@ class Wiring:
         self.collations = Collations()
         self.lookups = Lookups(self.engines)
         self.branches = Branches(self.engines)
+        telling = [name for name in shard_map.databases if self.backend(name) == "postgresql"]
+        self.deadlocks = Deadlocks(self.engines, telling)
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}

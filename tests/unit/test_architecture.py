@@ -20,6 +20,7 @@ DOING = (
     "directory",
     "lookups",
     "transaction",
+    "deadlocks",
     "execute",
     "merge",
     "gather",
@@ -37,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "rewrite": (*FOUNDATION, "shardmap", "hooks", "route"),
     # What waits for databases.  Transactions know nothing of statements.
     "transaction": (*FOUNDATION, "shardmap", "hooks"),
+    "deadlocks": (*FOUNDATION, "hooks"),
     "engines": (*FOUNDATION, "shardmap", "hooks", "lanes"),
     "engines_async": (*FOUNDATION, "shardmap", "hooks", "engines"),
     "directory": (*DECIDING, "engines"),
