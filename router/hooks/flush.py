@@ -1,23 +1,38 @@
 """A unit of work whose rows go to their own databases, in batches.
 
 The ORM batches consecutive rows of one connection.  Pending rows are therefore numbered
-by database before they are sorted, and persistent rows are sorted by database first.
+by database before they are sorted, and persistent rows are sorted by database first.  Where all
+rows of a batch are new, the databases may insert theirs side by side.
 
 Leans on `UOWTransaction.execute`, `.states`, `.attributes` with its ``pk_cascaded``,
-`.states_for_mapper_hierarchy` and `.transaction`, `InstanceState.insert_order`,
-`Mapper._persistent_sortkey_fn` and `Session.connection_callable`. Checked against 2.0.40 and
-2.1.9.
+`.states_for_mapper_hierarchy`, `._generate_actions`, `.postsort_actions` and `.transaction`, on
+`unitofwork.SaveUpdateAll` and `persistence.save_obj` (`_SaveUpdateAll` and `_save_obj` in 2.1),
+`InstanceState.insert_order`, `Mapper._persistent_sortkey_fn` and `Session.connection_callable`.
+Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
-from sqlalchemy.orm import InstanceState, Mapper
+from sqlalchemy.orm import InstanceState, Mapper, persistence, unitofwork
 from sqlalchemy.orm.unitofwork import UOWTransaction
+
+
+def _either(module: Any, name: str) -> Any:
+    """Return what SQLAlchemy 2.1 calls by a name with an underscore."""
+    return getattr(module, f"_{name}", None) or getattr(module, name)
+
+
+_SaveAll: Any = _either(unitofwork, "SaveUpdateAll")
+_save = _either(persistence, "save_obj")
+
+Parts = Mapping[int, list[InstanceState[Any]]]
+"""Pending rows by the rank of their database."""
 
 
 class FlushRouting(Protocol):
@@ -35,6 +50,14 @@ class FlushRouting(Protocol):
 
     def rank(self, state: InstanceState[Any], mapper: Mapper[Any]) -> int:
         """Return the position of the row's database among all; -1 if not known yet."""
+        ...
+
+    def overlaps(self, parts: Parts) -> bool:
+        """Return whether the databases may insert their rows at the same time."""
+        ...
+
+    def side_by_side(self, calls: Mapping[int, Callable[[], None]]) -> None:
+        """Make one call for each database, by its rank."""
         ...
 
     def expect(self, states: Iterable[InstanceState[Any]]) -> None:
@@ -95,14 +118,44 @@ class ShardUnitOfWork(UOWTransaction):
         self, mapper: Any, isdelete: Any, listonly: Any
     ) -> Iterator[InstanceState[Any]]:
         """Yield the states of a batch, numbered so that each database's are together."""
-        states = list(super().states_for_mapper_hierarchy(mapper, isdelete, listonly))  # type: ignore[no-untyped-call]
-        if not states:
-            return iter(states)
-        for one in {state.manager.mapper for state in states}:
-            self.routing.prepare(one)
+        states = self._prepared(mapper, isdelete, listonly)
         if not isdelete:
             number_by_database(states, self.routing)
         return iter(states)
+
+    def save(self, mapper: Mapper[Any]) -> None:
+        """Write the rows of a batch that are not deleted."""
+        states = self._prepared(mapper, False, False)
+        parts = number_by_database(states, self.routing)
+        new = sum(map(len, parts.values())) == len(states)
+        if new and len(parts) > 1 and self.routing.overlaps(parts):
+            calls = {rank: partial(_save, mapper, some, self) for rank, some in parts.items()}
+            self.routing.side_by_side(calls)
+        else:
+            _save(mapper, states, self)
+
+    def _prepared(self, mapper: Any, isdelete: Any, listonly: Any) -> list[InstanceState[Any]]:
+        found = super().states_for_mapper_hierarchy(mapper, isdelete, listonly)  # type: ignore[no-untyped-call]
+        states = list(found)
+        for one in {state.manager.mapper for state in states}:
+            self.routing.prepare(one)
+        return states
+
+    def _generate_actions(self) -> Any:
+        found = super()._generate_actions()  # type: ignore[no-untyped-call]
+        for action in self.postsort_actions.values():
+            if type(action) is _SaveAll:
+                action.__class__ = _ShardSaves
+        return found
+
+
+class _ShardSaves(_SaveAll):  # type: ignore[misc]
+    """Writes all rows of one hierarchy of mappers that are not deleted."""
+
+    __slots__ = ()
+
+    def execute(self, uow: Any) -> None:
+        uow.save(self.mapper)
 
 
 def _callable(routing: FlushRouting) -> Callable[[Any, Any], Connection]:
@@ -140,17 +193,23 @@ def expect_new_key(context: Any, state: InstanceState[Any], columns: Iterable[An
         context.attributes["pk_cascaded", state, column] = True
 
 
-def number_by_database(states: Iterable[Any], routing: FlushRouting) -> None:
-    """Renumber pending states so that sorting by insert order groups them by database."""
+def number_by_database(states: Iterable[Any], routing: FlushRouting) -> Parts:
+    """Renumber pending states so that sorting by insert order groups them by database.
+
+    Returns those of each database, in that order.
+    """
     pending = [state for state in states if state.key is None]
-    if len(pending) < 2:
-        return
     numbers = sorted(state.insert_order for state in pending)
     # Keys that defaults give are asked for in the order in which the objects were added.
     pending.sort(key=lambda state: state.insert_order)
-    pending.sort(key=lambda state: routing.rank(state, state.mapper))
-    for number, state in zip(numbers, pending, strict=True):
+    parts: dict[int, list[Any]] = {}
+    for state in pending:
+        parts.setdefault(routing.rank(state, state.mapper), []).append(state)
+    parts = dict(sorted(parts.items()))
+    ordered = (state for some in parts.values() for state in some)
+    for number, state in zip(numbers, ordered, strict=True):
         state.insert_order = number
+    return parts
 
 
 def sort_by_database(mapper: Mapper[Any]) -> None:

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
+
+from router.lanes.events import Glance
 
 UntilReady = Callable[[int, int], int]
 """Waits until a socket is ready for what is wanted of it; returns what it is ready for."""
 
+_BOTH = EVENT_READ | EVENT_WRITE
 _INTERRUPTED = (KeyboardInterrupt, SystemExit)
 
 
@@ -41,10 +45,16 @@ def _wait(
         # Calls that limit their time themselves; SQLAlchemy makes none.
         return type(connection).wait(connection, generator, *rest, **options)
     fileno, state = connection.pgconn.socket, None
+    sends: Glance | None = None
     try:
         state = next(generator)
         while True:
-            state = generator.send(until_ready(fileno, state))
+            ready = 0
+            if state == _BOTH:
+                # It has something to send, row after row perhaps, and most often it can.
+                sends = sends or Glance(fileno, state)
+                ready = sends()
+            state = generator.send(ready or until_ready(fileno, state))
     except StopIteration as end:
         return end.value
     except _INTERRUPTED as error:

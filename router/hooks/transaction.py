@@ -82,9 +82,13 @@ class RoutedTransaction(SessionTransaction):
 
     def enlist(self, engine: Engine) -> None:
         """Let the database of `engine` take part from now on."""
+        self._connection_for_bind(engine, None)
+
+    def enlist_at_end(self, engine: Engine) -> None:
+        """Let the database of `engine` take part although the end has begun."""
         before, self._state = self._state, SessionTransactionState.ACTIVE
         try:
-            self._connection_for_bind(engine, None)
+            self.enlist(engine)
         finally:
             self._state = before
 

@@ -36,11 +36,31 @@ class Watched:
 
     def note(self, found: int) -> None:
         """Remember what poll() has found."""
-        ready = EVENT_READ if found & select.POLLIN else 0
-        if found & select.POLLOUT:
-            ready |= EVENT_WRITE
-        # A socket that is broken is ready for whatever it is wanted for: that raises the error.
-        self.ready = ready or self.state
+        self.ready = _ready(found, self.state)
+
+
+class Glance:
+    """Looks, without waiting, what a socket is ready for; `state` as for `Watched`."""
+
+    __slots__ = ("_poll", "_state")
+
+    def __init__(self, fileno: int, state: int) -> None:
+        self._poll = select.poll()
+        self._poll.register(fileno, _MASKS[state])
+        self._state = state
+
+    def __call__(self) -> int:
+        """Return what it is ready for of what is wanted, 0 if for nothing."""
+        found = self._poll.poll(0)
+        return _ready(found[0][1], self._state) if found else 0
+
+
+def _ready(found: int, state: int) -> int:
+    ready = EVENT_READ if found & select.POLLIN else 0
+    if found & select.POLLOUT:
+        ready |= EVENT_WRITE
+    # A socket that is broken is ready for whatever it is wanted for: that raises the error.
+    return ready or state
 
 
 class Events:

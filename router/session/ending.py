@@ -133,7 +133,7 @@ class Ending:
     def _enlist(self, name: str) -> None:
         """Have a database decide that was not written to, or not even used."""
         engine = self._wiring.engines[name]
-        self._transaction.enlist(engine)
+        self._transaction.enlist_at_end(engine)
         found = next(one for one in entries(self._transaction) if one.connection.engine is engine)
         self._readers = [one for one in self._readers if one != found]
         self._writers.append(found)

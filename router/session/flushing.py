@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Table
@@ -10,7 +11,8 @@ from sqlalchemy.orm import InstanceState, Mapper
 
 from router.errors import RouterError, RoutingError
 from router.execute.copies import compare_copies
-from router.hooks.flush import is_deleted
+from router.execute.parallel import run_all
+from router.hooks.flush import Parts, is_deleted
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.target import Destination
 from router.session.keeping import Keeping
@@ -75,6 +77,31 @@ class Flushing:
             return self._wiring.ranks[self._place(state).database]
         except RouterError:
             return _UNKNOWN
+
+    def overlaps(self, parts: Parts) -> bool:
+        """Return whether databases may insert their rows at the same time.
+
+        Not where one row writes to several, or another flush could wait for this one and this
+        one for it, and nobody would notice: see `router.deadlocks`.
+        """
+        if self._keeping is not None or _UNKNOWN in parts:
+            return False
+        engines = self._wiring.engines
+        return all(engines[name].dialect.driver == "psycopg" for name in self._names(parts))
+
+    def side_by_side(self, calls: Mapping[int, Callable[[], None]]) -> None:
+        """Make one call for each database, by its rank."""
+        places = [Destination(name) for name in self._names(calls)]
+        enlist = self._routing.writes.enlist
+        # The ORM asks for its connections where no two lanes may be at once.
+        run_all([partial(enlist, one.database) for one in places], places)
+        for one in places:
+            self.connection(one.database)
+        run_all(list(calls.values()), places)
+
+    def _names(self, ranks: Iterable[int]) -> list[str]:
+        names = list(self._wiring.ranks)
+        return [names[rank] for rank in ranks]
 
     def prepare(self, mapper: Mapper[Any]) -> None:
         """Get ready to write rows of `mapper`; once per router."""

@@ -67,6 +67,18 @@ class Writes:
             transaction.locks = True
             self._wiring.deadlocks.watch(transaction, self._wiring.engines.name_of)
 
+    def enlist(self, database: str) -> None:
+        """Begin the transaction in `database`, which is about to be written to.
+
+        Unlike a session's own connections during a flush, several may be opened side by side.
+        """
+        self.note(database)
+        self._innermost().enlist(self._wiring.engines[database])
+
+    def _innermost(self) -> Any:
+        session = self._routing.session
+        return session.get_nested_transaction() or session._routed_transaction()
+
     def _refuse_unable(self, engines: set[Engine]) -> None:
         """Refuse what could not commit together: one database may be unable to be prepared."""
         name_of, branches = self._wiring.engines.name_of, self._wiring.branches
@@ -102,9 +114,7 @@ class Writes:
             raise
 
     def _tear(self, error: BaseException) -> None:
-        session = self._routing.session
-        transaction: Any = session.get_nested_transaction() or session._routed_transaction()
-        transaction.torn = error
+        self._innermost().torn = error
 
     # -- bulk operations -------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,15 @@ class ByParity:
     expected: list[int] = field(default_factory=list)
     prepared: set[type] = field(default_factory=set)
     verified: bool = False
+    together: list[list[int]] = field(default_factory=list)
+
+    def overlaps(self, parts: flush.Parts) -> bool:
+        return all(len(some) > 1 for some in parts.values())
+
+    def side_by_side(self, calls: Mapping[int, Callable[[], None]]) -> None:
+        self.together.append(list(calls))
+        for call in calls.values():
+            call()
 
     def connection_for(self, mapper: Any, state: Any) -> Connection:
         return self.connections[self.rank(state, mapper)]
@@ -127,9 +136,14 @@ def test_a_flush_by_row_in_batches(engines: list[Engine]) -> None:
             owner.name = "changed"
         session.flush()
         assert sent == [(0, "UPDATE"), (1, "UPDATE")]
+        # Only new rows, and only if the session likes it.
+        assert routing.together == [[0, 1]]
+        session.add_all([Owner(id=number, name="o") for number in (6, 7)])
+        session.flush()
+        assert routing.together == [[0, 1]]
         assert session.connection_callable is None
-        assert even.execute(select(Owner.id)).scalars().all() == [0, 2, 4]
-        assert odd.execute(select(Owner.id)).scalars().all() == [1, 3, 5]
+        assert even.execute(select(Owner.id)).scalars().all() == [0, 2, 4, 6]
+        assert odd.execute(select(Owner.id)).scalars().all() == [1, 3, 5, 7]
 
 
 def test_parts_of_a_flush(engines: list[Engine]) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from selectors import EVENT_READ
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
 import pytest
 
 from router.execute.parallel import run_all
-from router.lanes.events import Bell, Events
+from router.lanes.events import Bell, Events, Glance
 from router.lanes.hub import Hub, OutOfTimeError
 from router.lanes.lane import AbandonedError, LostError, current_lane
 from router.lanes.link import Link
@@ -134,6 +134,24 @@ def test_a_job_that_ends_while_sockets_are_waited_for(lines: list[Line]) -> None
         return found
 
     assert run_all([receiving, answering]) == ["a", None]
+
+
+def test_a_glance_does_not_wait() -> None:
+    """It tells what a socket is ready for now; a broken one is ready for what raises its error."""
+    here, there = socket.socketpair()
+    with here, there:
+        wants_both = Glance(here.fileno(), EVENT_READ | EVENT_WRITE)
+        wants_answer = Glance(here.fileno(), EVENT_READ)
+        assert (wants_both(), wants_answer()) == (EVENT_WRITE, 0)
+        there.send(b"!")
+        assert (wants_both(), wants_answer()) == (EVENT_READ | EVENT_WRITE, EVENT_READ)
+        here.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                here.send(b"." * 4096)
+        assert wants_both() == EVENT_READ
+        there.close()
+        assert wants_answer() & EVENT_READ
 
 
 def test_a_job_that_ends_before_the_first_wait(lines: list[Line]) -> None:
