@@ -21,20 +21,27 @@ from router.shardmap.model import ShardedKeyspace
 from router.transaction.recovery import first_line
 
 # Settings that change answers, by dialect: a name and the query for it.
+_OF_MYSQL = {
+    "sql_mode": "SELECT @@sql_mode",
+    "time_zone": "SELECT @@time_zone",
+    "version": "SELECT @@version",
+    "collation": "SELECT @@collation_database",
+    "div_precision_increment": "SELECT @@div_precision_increment",
+    "group_concat_max_len": "SELECT @@group_concat_max_len",
+}
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
     "postgresql": {
         "TimeZone": "SHOW TimeZone",
+        "DateStyle": "SHOW DateStyle",
+        "IntervalStyle": "SHOW IntervalStyle",
         "search_path": "SHOW search_path",
         "server_version": "SHOW server_version",
         "collation": "SELECT datcollate FROM pg_database WHERE datname = current_database()",
+        "ctype": "SELECT datctype FROM pg_database WHERE datname = current_database()",
         "encoding": "SHOW server_encoding",
     },
-    "mysql": {
-        "sql_mode": "SELECT @@sql_mode",
-        "time_zone": "SELECT @@time_zone",
-        "version": "SELECT @@version",
-        "collation": "SELECT @@collation_database",
-    },
+    "mysql": _OF_MYSQL,
+    "mariadb": _OF_MYSQL,
     "sqlite": {},
 }
 

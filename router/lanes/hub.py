@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 from greenlet import getcurrent
 
 from router.lanes.events import Events, Watched
-from router.lanes.lane import AbandonedError, Lane, LostError, current_lane
+from router.lanes.lane import (
+    AbandonedError,
+    Lane,
+    LostError,
+    current_lane,
+    lane_of,
+    let_go,
+)
 from router.lanes.link import Link
 from router.lanes.workers import Job
 
@@ -65,7 +72,7 @@ class Hub:
         self._waiting: dict[Job | Watched, _Wait] = {}
         self._paused: deque[Lane] = deque()
         self._ready: deque[Lane] = deque()
-        self._lanes = [Lane(self, call) for call in calls]
+        self._lanes = [lane_of(self, call) for call in calls]
 
     # -- called by lanes -------------------------------------------------------------------
 
@@ -125,12 +132,16 @@ class Hub:
         a connection any more.
         """
         self._run(raises=True)
-        return [lane.value for lane in self._ended_lanes()]
+        values = [lane.value for lane in self._lanes]
+        self._let_go()
+        return values
 
     def finish(self) -> list[BaseException | None]:
         """Make all the calls, also when some fail; return the error of each, or None."""
         self._run(raises=False)
-        return [lane.failure for lane in self._ended_lanes()]
+        failures = [lane.failure for lane in self._lanes]
+        self._let_go()
+        return failures
 
     def _run(self, raises: bool) -> None:
         self._ready.extend(self._lanes)
@@ -149,17 +160,16 @@ class Hub:
         finally:
             self.events.close()
 
-    def _ended_lanes(self) -> list[Lane]:
-        # Lanes refer to the hub, which would keep them until the next garbage collection.
+    def _let_go(self) -> None:
         lanes, self._lanes = self._lanes, []
-        return lanes
+        let_go(lanes)
 
     def _await(self, deadline: float | None) -> None:
         """Wait until something has ended or is ready, and let those go on who wait for it."""
         left = None if deadline is None else deadline - time.monotonic()
         ended = self.events.wait(left, jobs=len(self._waiting) > len(self.events))
         if not ended and deadline is not None and time.monotonic() >= deadline:
-            late = [at for at, lane in enumerate(self._lanes) if not lane.dead]
+            late = [at for at, lane in enumerate(self._lanes) if not lane.has_ended]
             raise OutOfTimeError(late)
         for one in ended:
             found = self._waiting.get(one)

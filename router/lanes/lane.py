@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent, greenlet
+from greenlet import GreenletExit, getcurrent, greenlet
 
 from router.lanes.link import Drive, Driven, Link
 from router.lanes.workers import Job
 
 if TYPE_CHECKING:
     from router.lanes.hub import Hub
+
+MOST_IDLE = 64
+"""How many lanes a thread keeps for other calls."""
 
 _FAILED = "another shard has failed"
 
@@ -32,30 +35,45 @@ class LostError(BaseException):
 
 
 class Lane(greenlet):
-    """Runs `call`; other lanes go on while its driver calls wait."""
+    """Runs a call; other lanes go on while its driver calls wait.
 
-    def __init__(self, hub: Hub, call: Callable[[], Any]) -> None:
-        super().__init__(parent=hub.home)
-        # Context variables are those of the caller, also when the lane sets one.
-        self.gr_context = hub.home.gr_context
+    A greenlet costs many times what it costs to switch to one.  So lanes are made with `lane_of`,
+    and can be used again once they have been let go.
+    """
+
+    hub: Hub
+    _call: Callable[[], Any]
+
+    def begin(self, hub: Hub, call: Callable[[], Any]) -> None:
+        """Get ready for a call."""
         self.hub = hub
         self._call = call
+        # Context variables are those of the caller, also when the lane sets one.
+        self.gr_context = hub.home.gr_context
         self._alone = 0
         self.value: Any = None
         self.failure: BaseException | None = None
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether the lane has begun and not ended."""
-        return bool(self.gr_frame is not None)
+        self.is_under_way = self.has_ended = False
 
     def run(self) -> None:
-        """Make the call."""
-        try:
-            self.value = self._call()
-        except BaseException as error:  # noqa: BLE001 - the hub raises it
-            self.failure = error
-            self.hub.has_failed = True
+        """Make one call after the other; never return."""
+        while True:
+            self.is_under_way = True
+            try:
+                self.value = self._call()
+            except GreenletExit:
+                # Nobody waits for this lane any more.
+                raise
+            except BaseException as error:  # noqa: BLE001 - the hub raises it
+                self.failure = error
+                self.hub.has_failed = True
+            self.is_under_way, self.has_ended = False, True
+            self.hub.home.switch()
+
+    def end(self) -> None:
+        """Let go of the call, and of all that came of it."""
+        del self.hub, self._call, self.value, self.failure
+        self.gr_context = None
 
     def wait(
         self,
@@ -193,6 +211,35 @@ def _limited(deadline: float, cancel: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+class _Idle(threading.local):
+    """The lanes of a thread that have nothing to do."""
+
+    def __init__(self) -> None:
+        self.lanes: list[Lane] = []
+        root = getcurrent()
+        while root.parent is not None:
+            root = root.parent
+        self.root = root
+
+
+_idle = _Idle()
+
+
+def lane_of(hub: Hub, call: Callable[[], Any]) -> Lane:
+    """Return a lane that will make a call for `hub`."""
+    lane = _idle.lanes.pop() if _idle.lanes else Lane(parent=_idle.root)
+    lane.begin(hub, call)
+    return lane
+
+
+def let_go(lanes: Sequence[Lane]) -> None:
+    """Keep lanes that have ended for other calls."""
+    for lane in lanes:
+        lane.end()
+        if len(_idle.lanes) < MOST_IDLE:
+            _idle.lanes.append(lane)
 
 
 def current_lane() -> Lane | None:

@@ -231,9 +231,10 @@ def _plain_name(reader: KeyReader, rows: Sequence[Mapping[Any, Any]]) -> str | N
         return None
     names = reader.names(0)
     shapes = {tuple(row) for row in rows}
+    # Columns first: comparing one with a name would make an expression of both.
     clear = all(
-        names[0] in shape
-        and all(name.__class__ is str for name in shape)
+        all(name.__class__ is str for name in shape)
+        and names[0] in shape
         and not any(name in shape for name in names[1:])
         for shape in shapes
     )

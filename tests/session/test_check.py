@@ -42,6 +42,25 @@ def test_copies_with_other_rows(lite: Router) -> None:
     assert "R706" in ids(lite)
 
 
+DIFFERENT = {
+    "postgresql": ("SET timezone = 'Asia/Tokyo'", "TimeZone"),
+    "mariadb": ("COLLATE utf8mb4_bin", "collation"),
+}
+
+
+@pytest.mark.parametrize("dialect", list(DIFFERENT), indirect=True)
+def test_servers_that_differ(shop: Router, dialect: str) -> None:
+    """What changes answers is the same on all shards, or it is named."""
+    change, setting = DIFFERENT[dialect]
+    engine = shop.engines["d1"]
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER DATABASE {engine.url.database} {change}"))
+    shop.dispose()
+    found = [problem.what for problem in shop.check() if problem.id == "R705"]
+    assert len(found) == 1
+    assert f"differ in {setting}: d0: " in found[0]
+
+
 def test_commits_one_after_another(lite: Router) -> None:
     """`two_phase: false` is said aloud."""
     assert ids(lite) == ["R707"]
