@@ -131,16 +131,17 @@ def ended(session: Session) -> float:
 
 
 def threads(name: str, sides: tuple[Begin, Begin], rounds: int, limit: float) -> Row:
-    """Time the commits of several threads at once, which also do what comes before."""
+    """Time the commits of several threads at once; what comes before is done before."""
 
-    def work(begin: Begin) -> float:
-        return statistics.median(ended(begin()) for _ in range(IN_A_ROW))
+    def at_once(begin: Begin) -> float:
+        sessions = [begin() for _ in range(THREADS)]
+        return statistics.median(pool.map(ended, sessions))
 
     times: tuple[list[float], list[float]] = ([], [])
     with ThreadPoolExecutor(THREADS) as pool:
         for number in range(rounds + 1):
             for index in (0, 1) if number % 2 else (1, 0):
-                taken = statistics.median(pool.map(work, [sides[index]] * THREADS))
+                taken = statistics.median(at_once(sides[index]) for _ in range(IN_A_ROW))
                 if number:
                     times[index].append(taken)
     return row(name, times, limit)

@@ -1,9 +1,9 @@
 """Stops what a driver's connection is doing, from another thread, and tells what it is doing.
 
 Leans on what drivers offer: `cancel_safe` (psycopg), `cancel` (psycopg2), `interrupt`
-(sqlite3), `thread_id` (MySQL), `fileno` and PyMySQL's `_sock`, on `info.transaction_status` and
-`info.backend_pid` of psycopg, and on SQLAlchemy's `Pool._invoke_creator` for a connection beyond
-the pool's limit.  Checked against 2.0.40 and 2.1.9.
+(sqlite3), `thread_id` (MySQL), `fileno` and PyMySQL's `_sock`, on `transaction_status` and
+`backend_pid` of psycopg's `pgconn`, on `_connection` of the asyncio adapters, and on SQLAlchemy's
+`Pool._invoke_creator` for a connection beyond the pool's limit.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -86,5 +86,7 @@ def backend_of(connection: Connection) -> Backend | None:
         return None
 
 
-def _status(connection: Any) -> Any:
-    return getattr(getattr(connection, "info", None), "transaction_status", None)
+def _status(connection: Any) -> int | None:
+    # Asked many times; `info` would make two objects each time.
+    pgconn = getattr(getattr(connection, "_connection", connection), "pgconn", None)
+    return None if pgconn is None else int(pgconn.transaction_status)

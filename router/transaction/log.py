@@ -29,6 +29,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from router.hooks.sending import send
 from router.transaction.names import new_identity
 from router.transaction.protocol import Verdict
 
@@ -101,7 +102,8 @@ def read_identity(connection: Connection) -> str | None:
 
 def record(connection: Connection, gtid: str, participants: Iterable[str]) -> None:
     """Write, in the transaction of the decider, that its commit commits all `participants`."""
-    _write(connection, gtid, Verdict.COMMIT.value, ",".join(participants))
+    row = gtid, Verdict.COMMIT.value, ",".join(participants)
+    send(connection, _insertion(connection.dialect.name, *row))
 
 
 def record_abort(connection: Connection, gtid: str) -> None:
@@ -138,11 +140,14 @@ def forget(connection: Connection, gtids: Iterable[str]) -> None:
 
 
 def _write(connection: Connection, gtid: str, verdict: str, participants: str) -> None:
+    statement = _insertion(connection.dialect.name, gtid, verdict, participants)
+    connection.exec_driver_sql(statement)
+
+
+def _insertion(dialect: str, gtid: str, verdict: str, participants: str) -> str:
     # Names are made of digits and letters; there is nothing to quote.
-    dialect = connection.dialect.name
     now, condition = NOW.get(dialect, "CURRENT_TIMESTAMP"), _DURABLE.get(dialect, "")
-    row = f"'{gtid}', '{verdict}', '{participants}', {now}{condition}"
-    connection.exec_driver_sql(f"{_INSERT}{row}")
+    return f"{_INSERT}'{gtid}', '{verdict}', '{participants}', {now}{condition}"
 
 
 def identity_of(connection: Connection) -> str | None:

@@ -58,6 +58,9 @@ class Deed(Enum):
     COMMIT = "commit"
     ROLL_BACK = "roll back"
 
+    # Acts are keys, and the hash of an Enum's members is computed in Python.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
