@@ -29,6 +29,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from router.hooks.cancelling import is_idle
 from router.hooks.sending import send
 from router.transaction.names import new_identity
 from router.transaction.protocol import Verdict
@@ -103,7 +104,11 @@ def read_identity(connection: Connection) -> str | None:
 def record(connection: Connection, gtid: str, participants: Iterable[str]) -> None:
     """Write, in the transaction of the decider, that its commit commits all `participants`."""
     row = gtid, Verdict.COMMIT.value, ",".join(participants)
-    send(connection, _insertion(connection.dialect.name, *row))
+    if connection.in_transaction() and not is_idle(connection.connection.dbapi_connection):
+        send(connection, _insertion(connection.dialect.name, *row))
+    else:
+        # The driver alone would not begin one.
+        _write(connection, *row)
 
 
 def record_abort(connection: Connection, gtid: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,19 +20,27 @@ from tests.support.processes import eventually
 DECIDERS = pytest.mark.parametrize("decider", list(WORLDS))
 COLOURS = pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.value)
 MOST = 4
-EVERY_STEP = pytest.mark.parametrize(
-    ("others", "step"),
-    [
+WHOLE = os.environ.get("ROUTER_FAULTS") == "all"
+"""Whether to stop coordinators at every step, which takes minutes: others wait for them."""
+
+
+def every_step(numbers: Sequence[int], whole: bool = True) -> Any:
+    """Return the steps of commits with so many participants beside the decider.
+
+    Unless all of them are wanted, of many branches only the first and the last one count.
+    """
+    found = [(others, step) for others in numbers for step in (*steps(others), *undoing(others))]
+    made = [
         pytest.param(others, step, id=f"{others}-{step}", marks=[pytest.mark.slow] * (others != 2))
-        for others in range(1, MOST + 1)
-        for step in (*steps(others), *undoing(others))
-    ],
-)
+        for others, step in found
+        if whole or others <= 2 or step.number in (1, others, others + 1)
+    ]
+    return pytest.mark.parametrize(("others", "step"), made)
 
 
 @DECIDERS
 @COLOURS
-@EVERY_STEP
+@every_step(range(1, MOST + 1))
 def test_killed(ledgers: Ledgers, decider: str, colour: Colour, others: int, step: Step) -> None:
     """Recovery finishes what was decided, undoes what was not, and leaves nothing behind."""
     ledger = ledgers.of(decider, others)
@@ -48,7 +58,7 @@ def test_killed(ledgers: Ledgers, decider: str, colour: Colour, others: int, ste
 
 
 @DECIDERS
-@EVERY_STEP
+@every_step(range(1, MOST + 1) if WHOLE else (2, MOST), WHOLE)
 def test_stopped(ledgers: Ledgers, decider: str, others: int, step: Step) -> None:
     """One that goes on after recovery was there finds everything decided, one way or the other."""
     ledger = ledgers.of(decider, others)
