@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from router.errors import RoutingError
 from router.transaction.cleaning import clean
+from router.transaction.fence import PATIENCE_SECONDS
 from router.transaction.names import age_of, is_gtid
 from router.transaction.protocol import GRACE_SECONDS, KEEP_SECONDS, Outcome
 from router.transaction.recovery import Recovered, Recovery, Survey, look
@@ -18,13 +19,16 @@ from router.transaction.recovery import Recovered, Recovery, Survey, look
 if TYPE_CHECKING:
     from router.session.wiring import Wiring
 
+SHORTEST_KEEP_SECONDS = 2 * PATIENCE_SECONDS
+
 _logger = logging.getLogger("router.transaction")
 
 
 def recover(wiring: Wiring, grace: float, keep: float) -> list[Recovered]:
     """Settle what is in doubt, and delete from the logs what has served."""
     done = _recovery(wiring).recover(grace)
-    clean(wiring.engines, keep)
+    # A coordinator that has lost its decider's answer may still be asking.
+    clean(wiring.engines, max(keep, SHORTEST_KEEP_SECONDS))
     return done
 
 

@@ -243,7 +243,8 @@ class Router:
         grace:
             Seconds for which a branch is left to a coordinator that may be alive.
         keep:
-            Seconds after which verdicts that have served are deleted from the decision logs.
+            Seconds after which verdicts that have served are deleted from the decision logs; at
+            least 20, for which coordinators may still ask.
         """
         from router.recovering import recover
 

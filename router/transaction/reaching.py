@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy import exc as sa_exc
@@ -40,14 +40,27 @@ def connected(engine: Engine, call: Callable[[Connection], T], level: str | None
 
 @contextmanager
 def _opened(engine: Engine, level: str | None) -> Iterator[Connection]:
-    with engine.connect() as plain:
-        if level is None:
-            yield plain
-            return
-        try:
-            connection = plain.execution_options(isolation_level=level)
-        except engine.dialect.loaded_dbapi.Error as error:
-            # SQLAlchemy takes no notice of what drivers raise there.
-            plain.invalidate(error)
-            raise sa_exc.OperationalError("", {}, error, connection_invalidated=True) from error
-        yield connection
+    lost: Any = engine.dialect.loaded_dbapi.Error
+    try:
+        with engine.connect() as plain:
+            if level is None:
+                yield plain
+                return
+            try:
+                yield plain.execution_options(isolation_level=level)
+            finally:
+                _restore(plain, lost)
+    except lost as error:
+        # SQLAlchemy takes no notice of what drivers raise when a level is set.
+        raise sa_exc.OperationalError("", {}, error, connection_invalidated=True) from error
+
+
+def _restore(plain: Connection, lost: Any) -> None:
+    """Give a connection its level back, or up; SQLAlchemy would lose its place in the pool."""
+    if plain.invalidated:
+        return
+    try:
+        plain.rollback()
+        plain.dialect.reset_isolation_level(plain.connection.dbapi_connection)  # type: ignore[arg-type]
+    except (lost, sa_exc.DBAPIError):
+        plain.invalidate()

@@ -179,7 +179,8 @@ def recover(urls: list[str], place: Path, number: int) -> None:
     with open_ledger(urls) as router:
         while not (place / "stop").exists():
             try:
-                done = router.recover(grace=0.05, keep=KEEP_SECONDS)
+                done = router.recover(grace=0.05)
+                clean(router.engines, KEEP_SECONDS)
             except Exception as error:
                 notes.add("failed", repr(error).replace("\n", " "))
                 raise

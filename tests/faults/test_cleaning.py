@@ -10,7 +10,7 @@ from router.transaction.cleaning import clean
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Deed
 from router.transaction.recovery import Action
-from tests.faults.ledger import assert_whole, open_ledger, prepare, transact
+from tests.faults.ledger import assert_whole, open_ledger, prepare, transact, verdicts
 from tests.faults.scenes import At, breaks_commits
 from tests.support.databases import MakeDatabases, query
 from tests.support.processes import eventually
@@ -42,3 +42,14 @@ def test_a_decision_in_flight_is_not_an_old_one(make_databases: MakeDatabases, l
         assert cleaned[0].result() == 0
         assert {one.action for one in router.recover(grace=0)} == {Action.COMMITTED}
         assert_whole(router, committed={1})
+
+
+def test_what_may_still_be_asked_for_is_kept(make_databases: MakeDatabases) -> None:
+    """However little is to be kept: a coordinator that was not answered asks for a while."""
+    with open_ledger(make_databases("postgresql", 2)) as router:
+        prepare(router)
+        transact(router, 1)
+        router.recover(grace=0, keep=0)
+        assert verdicts(router) == ["C"]
+        clean(router.engines, keep=0)
+        assert verdicts(router) == []
