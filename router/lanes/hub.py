@@ -155,7 +155,10 @@ class Hub:
                 if raises and self.has_failed:
                     raise next(lane.failure for lane in self._lanes if lane.failure is not None)
         except BaseException:
-            self._stop()
+            try:
+                self._stop()
+            finally:
+                self._let_go()
             raise
         finally:
             self.events.close()

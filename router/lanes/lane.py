@@ -48,6 +48,7 @@ class Lane(greenlet):
         """Get ready for a call."""
         self.hub = hub
         self._call = call
+        self.parent = hub.home
         # Context variables are those of the caller, also when the lane sets one.
         self.gr_context = hub.home.gr_context
         self._alone = 0
@@ -55,25 +56,23 @@ class Lane(greenlet):
         self.failure: BaseException | None = None
         self.is_under_way = self.has_ended = False
 
-    def run(self) -> None:
-        """Make one call after the other; never return."""
-        while True:
-            self.is_under_way = True
-            try:
-                self.value = self._call()
-            except GreenletExit:
-                # Nobody waits for this lane any more.
-                raise
-            except BaseException as error:  # noqa: BLE001 - the hub raises it
-                self.failure = error
-                self.hub.has_failed = True
-            self.is_under_way, self.has_ended = False, True
-            self.hub.home.switch()
+    def make(self) -> bool:
+        """Make the call; return whether the lane can make another one."""
+        self.is_under_way = True
+        try:
+            self.value = self._call()
+        except BaseException as error:  # noqa: BLE001 - the hub raises it
+            self.failure = error
+            self.hub.has_failed = True
+        self.is_under_way, self.has_ended = False, True
+        # That ends greenlets that nobody holds any more; they must not go on.
+        return not isinstance(self.failure, GreenletExit)
 
     def end(self) -> None:
         """Let go of the call, and of all that came of it."""
         del self.hub, self._call, self.value, self.failure
         self.gr_context = None
+        self.parent = _idle.root
 
     def wait(
         self,
@@ -213,6 +212,21 @@ def _limited(deadline: float, cancel: Callable[[], None]) -> Iterator[None]:
         timer.cancel()
 
 
+def _make_calls() -> None:
+    """Make one call after the other.
+
+    Between them, nothing here refers to the lane: it ends when nobody else does.
+    """
+    while True:
+        lane: Any = getcurrent()
+        if not lane.make():
+            return
+        home = lane.hub.home
+        del lane
+        home.switch()
+        del home
+
+
 class _Idle(threading.local):
     """The lanes of a thread that have nothing to do."""
 
@@ -229,17 +243,18 @@ _idle = _Idle()
 
 def lane_of(hub: Hub, call: Callable[[], Any]) -> Lane:
     """Return a lane that will make a call for `hub`."""
-    lane = _idle.lanes.pop() if _idle.lanes else Lane(parent=_idle.root)
+    lane = _idle.lanes.pop() if _idle.lanes else Lane(_make_calls)
     lane.begin(hub, call)
     return lane
 
 
 def let_go(lanes: Sequence[Lane]) -> None:
-    """Keep lanes that have ended for other calls."""
+    """Keep lanes that have ended for other calls; the others are left as they are."""
     for lane in lanes:
-        lane.end()
-        if len(_idle.lanes) < MOST_IDLE:
-            _idle.lanes.append(lane)
+        if lane.has_ended and not lane.dead:
+            lane.end()
+            if len(_idle.lanes) < MOST_IDLE:
+                _idle.lanes.append(lane)
 
 
 def current_lane() -> Lane | None:
