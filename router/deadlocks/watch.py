@@ -3,9 +3,9 @@
 PostgreSQL ends a deadlock among its own transactions, and waits forever where the circle goes
 through another database.  (MySQL and MariaDB wait for `innodb_lock_wait_timeout` only.)
 A thread looks at the transactions of this process every second.  Only when a statement was under
-way at two looks, databases are asked who waits for whom; what is a circle at two more looks is
-one, since nobody in it can go on.  One transaction in it is given up: its statement fails with
-R404, which `router.retry` does again.
+way at two looks, databases are asked who waits for whom; what is a circle at two looks is one,
+since nobody in it can go on.  One transaction in it is given up: its statement fails with R404,
+which `router.retry` does again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,7 @@ Backends = dict[int, dict[str, int]]
 
 
 class Deadlocks:
-    """Knows the transactions of this process that have locks in several databases.
+    """Knows the transactions of this process that have begun in several databases.
 
     Parameters
     ----------
@@ -94,35 +94,30 @@ class Deadlocks:
 
     def _run(self) -> None:
         looks, idle = _Looks(self._engines), 0
-        try:
-            while True:
-                time.sleep(INTERVAL_SECONDS)
+        while True:
+            time.sleep(INTERVAL_SECONDS)
+            try:
                 found = self._backends()
                 idle = 0 if found else idle + 1
-                if self._may_end(idle):
-                    return
                 self._look(looks, found)
-        finally:
-            looks.end()
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is a next look
+                _logger.warning("looking for deadlocks: %s", type(error).__name__)
+                looks.end()
+            if idle >= IDLE_LOOKS and self._may_end():
+                looks.end()
+                return
 
-    def _may_end(self, idle: int) -> bool:
-        if idle < IDLE_LOOKS:
-            return False
+    def _may_end(self) -> bool:
         with self._lock:
-            if self._transactions:
-                return False
-            self._pid = 0
-            return True
+            if not self._transactions:
+                self._pid = 0
+            return not self._pid
 
     def _look(self, looks: _Looks, found: Backends) -> None:
-        try:
-            cycle, seen = looks.look(found)
-            victim = victim_of(cycle)
-            if victim in found:
-                self._give_up(looks, found[victim], seen)
-        except Exception as error:  # noqa: BLE001 - a database may be away; there is a next look
-            _logger.debug("looking for deadlocks: %s", type(error).__name__)
-            looks.end()
+        cycle, seen = looks.look(found)
+        victim = victim_of(cycle)
+        if victim in found:
+            self._give_up(looks, found[victim], seen)
 
     def _backends(self) -> Backends:
         """Return who executes a statement now, of transactions with several databases."""
@@ -132,17 +127,25 @@ class Deadlocks:
         for transaction, (tag, name_of) in known:
             try:
                 connections = [one.connection for one in entries(transaction)]
-            except RuntimeError:
-                # It is just being changed, and not waiting.
+                pids = self._pids(connections, name_of)
+            except (RuntimeError, AttributeError):
+                # It is just being changed or closed, and not waiting.
                 continue
-            backends = [backend_of(one) for one in connections]
-            if len(backends) > 1 and any(one is not None and one.is_active for one in backends):
-                names = [name_of(one.engine) or "" for one in connections]
-                found[tag] = {
-                    name: one.pid for name, one in zip(names, backends, strict=True) if one
-                }
-                self._hear(connections, names)
+            if len(pids) > 1:
+                found[tag] = pids
         return found
+
+    def _pids(self, connections: list[Any], name_of: NameOf) -> dict[str, int]:
+        """Return the backends of a transaction, by database; none if nobody is at work."""
+        pids: dict[str, int] = {}
+        is_active = False
+        for connection in connections:
+            name, backend = name_of(connection.engine), backend_of(connection)
+            if name in self._names and backend is not None:
+                pids[str(name)] = backend.pid
+                is_active = is_active or backend.is_active
+                self._hear(connection.engine, str(name))
+        return pids if is_active else {}
 
     def _give_up(self, looks: _Looks, pids: Mapping[str, int], seen: Mapping[str, Seen]) -> None:
         where = [
@@ -158,11 +161,10 @@ class Deadlocks:
 
     # -- in whose transaction it is --------------------------------------------------------
 
-    def _hear(self, connections: list[Any], names: list[str]) -> None:
-        for connection, name in zip(connections, names, strict=True):
-            if connection.engine not in self._heard:
-                self._heard.add(connection.engine)
-                event.listen(connection.engine, "handle_error", partial(self._explain, name))
+    def _hear(self, engine: Engine, name: str) -> None:
+        if engine not in self._heard:
+            self._heard.add(engine)
+            event.listen(engine, "handle_error", partial(self._explain, name))
 
     def _explain(self, name: str, context: ExceptionContext) -> None:
         if getattr(context.original_exception, "sqlstate", None) != _CANCELLED:
@@ -192,18 +194,20 @@ class _Looks:
             self.end()
             return frozenset(), {}
         names = sorted({name for pids in waiting.values() for name in pids})
-        seen = {
-            name: self._witness(name).look(
-                {pids[name]: tag for tag, pids in waiting.items() if name in pids}
-            )
+        if self._connect(names):
+            # That may have taken long: what is waiting now is seen at the next look.
+            return frozenset(), {}
+        tags = {
+            name: {pids[name]: tag for tag, pids in waiting.items() if name in pids}
             for name in names
         }
+        seen = {name: self._seen(name, tags[name]) for name in names}
         cycle_before, self._cycle = self._cycle, find_cycle(seen)
         return (self._cycle if self._cycle == cycle_before else frozenset()), seen
 
     def cancel(self, name: str, pid: int) -> None:
         """Stop what a backend does."""
-        self._witness(name).cancel(pid)
+        self._witnesses[name].cancel(pid)
 
     def end(self) -> None:
         """Let go of what is only needed while somebody waits."""
@@ -211,8 +215,23 @@ class _Looks:
         while self._witnesses:
             self._witnesses.popitem()[1].close()
 
-    def _witness(self, name: str) -> Witness:
-        found = self._witnesses.get(name)
-        if found is None:
-            found = self._witnesses[name] = Witness(self._engines[name])
-        return found
+    def _connect(self, names: Sequence[str]) -> bool:
+        """Have a witness in every database that can be reached; return whether one is new."""
+        missing = [name for name in names if name not in self._witnesses]
+        for name in missing:
+            try:
+                self._witnesses[name] = Witness(self._engines[name])
+            except Exception as error:  # noqa: BLE001 - the others are looked at all the same
+                _logger.debug("looking for deadlocks in %s: %s", name, type(error).__name__)
+        return any(name in self._witnesses for name in missing)
+
+    def _seen(self, name: str, tags: Mapping[int, int]) -> Seen:
+        witness = self._witnesses.get(name)
+        if witness is None:
+            return Seen()
+        try:
+            return witness.look(tags)
+        except Exception as error:  # noqa: BLE001 - the others are looked at all the same
+            _logger.debug("looking for deadlocks in %s: %s", name, type(error).__name__)
+            self._witnesses.pop(name).close()
+            return Seen()

@@ -14,14 +14,22 @@ from sqlalchemy import Engine
 
 from router.deadlocks.graph import Seen
 
+SECONDS = 2
+"""How long a database may take to answer: what others are told must not get old meanwhile."""
+
 _WAITS = "SELECT DISTINCT pid, unnest(pg_blocking_pids(pid)) FROM pg_locks WHERE NOT granted"
 _UNTELL = "SELECT pg_advisory_unlock_all()"
 _TELL = "SELECT pg_try_advisory_lock_shared(%s, %s)"
+# A backend whose transaction is younger than what was told of it serves another one by now.
 _TOLD = (
-    "SELECT classid::bigint, objid::bigint FROM pg_locks WHERE locktype = 'advisory' "
-    "AND objsubid = 2 AND mode = 'ShareLock' AND granted "
-    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    "SELECT told.pid, lock.objid::bigint FROM pg_locks lock "
+    "JOIN pg_stat_activity teller ON teller.pid = lock.pid "
+    "JOIN pg_stat_activity told ON told.pid = lock.classid::bigint "
+    "WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock' AND granted "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+    "AND told.xact_start <= teller.query_start"
 )
+_BRIEFLY = f"SELECT set_config('statement_timeout', '{SECONDS}s', false)"
 _CANCEL = "SELECT pg_cancel_backend(%s)"
 
 
@@ -31,6 +39,8 @@ class Witness:
     def __init__(self, engine: Engine) -> None:
         self._pool = engine.pool.recreate()
         self._connection = self._pool.connect()
+        self._execute(_BRIEFLY)
+        self._connection.commit()
 
     def look(self, tags: Mapping[int, int]) -> Seen:
         """Tell the `tags` of this process's backends, by pid, and return what there is."""

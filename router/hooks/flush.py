@@ -7,7 +7,8 @@ rows of a batch are new, the databases may insert theirs side by side.
 Leans on `UOWTransaction.execute`, `.states`, `.attributes` with its ``pk_cascaded``,
 `.states_for_mapper_hierarchy`, `._generate_actions`, `.postsort_actions` and `.transaction`, on
 `unitofwork.SaveUpdateAll` and `persistence.save_obj` (`_SaveUpdateAll` and `_save_obj` in 2.1),
-`InstanceState.insert_order`, `Mapper._persistent_sortkey_fn` and `Session.connection_callable`.
+`InstanceState.insert_order`, `Mapper._persistent_sortkey_fn`, `Mapper.dispatch` and
+`Session.connection_callable`.
 Checked against 2.0.40 and 2.1.9.
 """
 
@@ -128,7 +129,7 @@ class ShardUnitOfWork(UOWTransaction):
         states = self._prepared(mapper, False, False)
         parts = number_by_database(states, self.routing)
         new = sum(map(len, parts.values())) == len(states)
-        if new and len(parts) > 1 and self.routing.overlaps(parts):
+        if new and len(parts) > 1 and not is_heard(mapper) and self.routing.overlaps(parts):
             calls = {rank: partial(_save, mapper, some, self) for rank, some in parts.items()}
             self.routing.side_by_side(calls)
         else:
@@ -210,6 +211,12 @@ def number_by_database(states: Iterable[Any], routing: FlushRouting) -> Parts:
     for number, state in zip(numbers, ordered, strict=True):
         state.insert_order = number
     return parts
+
+
+def is_heard(mapper: Mapper[Any]) -> bool:
+    """Return whether handlers are called for new rows, which may use the session meanwhile."""
+    heard = (one.dispatch for one in mapper.self_and_descendants)
+    return any(bool(one.before_insert) or bool(one.after_insert) for one in heard)
 
 
 def sort_by_database(mapper: Mapper[Any]) -> None:

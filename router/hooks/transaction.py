@@ -67,12 +67,14 @@ class RoutedTransaction(SessionTransaction):
         enlist = super()._connection_for_bind
         if bind in self._connections:
             return enlist(bind, execution_options)
+        session: Any = self.session
+        if self._connections and self._parent is None:
+            session._watch_for_deadlocks(self)
         first = isinstance(bind, Engine) and opens_first(bind)
         if self._parent is not None:
             if first:
                 return enlist_in_savepoint(self, bind, execution_options, enlist)
             return enlist(bind, execution_options)
-        session: Any = self.session
         begun = partial(session._begin_branch, self) if session._begins_branch(bind) else None
         if first:
             return enlist_opened(self, bind, execution_options, begun, enlist)

@@ -80,8 +80,8 @@ def _attempt(make: Callable[[], Session], work: Callable[[Any], T]) -> T:
         wrote = getattr(session.get_transaction(), "wrote", ())
         try:
             session.commit()
-        except DBAPIError as error:
-            lost = bool(error.connection_invalidated)
+        except (DBAPIError, CrossShardError) as error:
+            lost = bool(getattr(error, "connection_invalidated", False))
             # Others may have committed, or the one whose answer was lost.
             error.__dict__["router_committing"] = lost or len(wrote) > 1
             raise

@@ -186,7 +186,7 @@ class Routing:
         if target.refusal is not None:
             raise target.refusal.exception()
         if shape.locks:
-            self.writes.note_locks()
+            self.session._routed_transaction().locks = True
         if self.unique is not None and (shape.refusal is not None or is_opaque(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:

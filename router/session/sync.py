@@ -326,6 +326,11 @@ class RoutingSession(Session):
         """Let what `connection` has just begun be a branch of the root `transaction`."""
         self._require_routing().wiring.branches.start(transaction, connection)
 
+    def _watch_for_deadlocks(self, transaction: Any) -> None:
+        """Look after a root `transaction` that is about to begin in one more database."""
+        wiring = self._require_routing().wiring
+        wiring.deadlocks.watch(transaction, wiring.engines.name_of)
+
     def _ending(self, transaction: Any) -> Ending:
         """Return how the root `transaction` ends."""
         return self._require_routing().ending(transaction, self._two_phase)

@@ -48,8 +48,7 @@ class Writes:
     def note_bind(self, bind: Any) -> None:
         """Remember that the transaction writes to an engine or connection, of the map or not."""
         session = self._routing.session
-        transaction = session._routed_transaction()
-        wrote: set[Engine] = transaction.wrote
+        wrote: set[Engine] = session._routed_transaction().wrote
         engine = bind.engine
         if engine in wrote:
             return
@@ -57,15 +56,6 @@ class Writes:
         if session._is_two_phase and len(together) > 1:
             self._refuse_unable(together)
         wrote.add(engine)
-        if len(wrote) > 1 or transaction.locks:
-            self._wiring.deadlocks.watch(transaction, self._wiring.engines.name_of)
-
-    def note_locks(self) -> None:
-        """Remember that the transaction locks rows which it reads."""
-        transaction = self._routing.session._routed_transaction()
-        if not transaction.locks:
-            transaction.locks = True
-            self._wiring.deadlocks.watch(transaction, self._wiring.engines.name_of)
 
     def enlist(self, database: str) -> None:
         """Begin the transaction in `database`, which is about to be written to.

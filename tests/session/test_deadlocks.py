@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import create_engine, func, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -27,13 +27,18 @@ KEYS = (0, 1)
 """Two customers, one on each shard."""
 
 SECONDS = 60
+TOLD = """SELECT FROM pg_locks WHERE locktype = 'advisory'
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture
 def urls(make_databases: MakeDatabases) -> list[str]:
-    """Three databases of PostgreSQL."""
-    return make_databases("postgresql", 3)
+    """Three databases of PostgreSQL, in which nothing ends a wait."""
+    made = make_databases("postgresql", 3)
+    for url in made:
+        query(url, f"ALTER DATABASE {make_url(url).database} SET lock_timeout = 0")
+    return made
 
 
 @pytest.fixture
@@ -96,6 +101,101 @@ def test_one_is_given_up(router: Router, lock: Any) -> None:
     assert names(router) in ([["a", "a"], ["b", "b"]] if lock is name else [["", ""]])
 
 
+def lock_a_number(session: Session, key: int, letter: str) -> None:
+    """Lock something in a customer's database that is no row, by a SELECT."""
+    del letter
+    where = {"keyspace": "shop", "shard_key": key}
+    session.execute(select(func.pg_advisory_xact_lock(1)), bind_arguments=where)
+
+
+def lock_the_table(session: Session, key: int, letter: str) -> None:
+    """Lock a table of a customer's database, and read it, which writes nothing."""
+    where = {"keyspace": "shop", "shard_key": key}
+    if letter == "a":
+        session.execute(text("LOCK TABLE customers"), bind_arguments=where)
+    else:
+        session.execute(select(func.count(Customer.id)), bind_arguments=where).all()
+
+
+@pytest.mark.parametrize("lock", [lock_a_number, lock_the_table])
+def test_what_writes_nothing_waits_too(router: Router, lock: Any) -> None:
+    """Locks are taken in many ways; that a transaction has begun in two databases is enough."""
+    meet = threading.Barrier(2)
+
+    def first() -> None:
+        with router.sessionmaker().begin() as session:
+            lock(session, 0, "a")
+            meet.wait(SECONDS)
+            lock(session, 1, "b")
+
+    def second() -> None:
+        with router.sessionmaker().begin() as session:
+            lock(session, 1, "a")
+            meet.wait(SECONDS)
+            lock(session, 0, "b")
+
+    errors = outcomes([first, second])
+    assert sorted(str(getattr(one, "id", one)) for one in errors) == ["None", "R404"]
+
+
+def test_beside_an_engine_that_is_not_in_the_map(
+    router: Router, make_databases: MakeDatabases
+) -> None:
+    """What else a session uses does not matter."""
+    other = create_engine(make_databases("postgresql", 1)[0])
+    meet = threading.Barrier(2)
+
+    def strange(session: Session, key: int, letter: str) -> None:
+        session.execute(select(1), bind_arguments={"bind": other}).all()
+        name(session, key, letter)
+
+    errors = outcomes(
+        [lambda: crosswise(router, meet, 0, strange), lambda: crosswise(router, meet, 1)]
+    )
+    other.dispose()
+    assert sorted(str(getattr(one, "id", one)) for one in errors) == ["None", "R404"]
+
+
+def test_a_commit_that_is_given_up_is_not_retried(
+    urls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without two-phase commits, one database has committed when another one has to wait."""
+    monkeypatch.setattr(watch, "INTERVAL_SECONDS", 0.2)
+    # The first one is chosen.
+    numbers = iter([2, 1])
+    monkeypatch.setattr(watch.secrets, "randbits", lambda _: next(numbers))
+    once, guard = text("INSERT INTO once VALUES (1)"), text("SELECT pg_advisory_xact_lock(1)")
+    first = {"keyspace": "accounts"}
+    second, third = ({"keyspace": "shop", "shard_key": key} for key in KEYS)
+    inserted, guarded = threading.Event(), threading.Event()
+    attempts: list[int] = []
+    with open_router(urls, transactions={"two_phase": False}) as router:
+        deferred = "CREATE TABLE once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)"
+        query(router.engine_for("shop", 0).url, deferred)
+        query(router.engine_for("accounts").url, "CREATE TABLE done (id int)")
+
+        def commits(session: Session) -> None:
+            attempts.append(1)
+            assert inserted.wait(SECONDS)
+            session.execute(text("INSERT INTO done VALUES (1)"), bind_arguments=first)
+            session.execute(once, bind_arguments=second)
+            session.execute(guard, bind_arguments=third)
+            guarded.set()
+
+        def waits() -> None:
+            with router.sessionmaker()() as session:
+                session.execute(once, bind_arguments=second)
+                inserted.set()
+                assert guarded.wait(SECONDS)
+                session.execute(guard, bind_arguments=third)
+                session.rollback()
+
+        errors = outcomes([lambda: retry(router.sessionmaker(), commits), waits])
+        assert [getattr(one, "id", one) for one in errors] == ["R404", None]
+        assert query(router.engine_for("accounts").url, "SELECT id FROM done") == [(1,)]
+    assert attempts == [1]
+
+
 def test_it_is_retried(router: Router) -> None:
     """Both are done in the end."""
     meet = threading.Barrier(2)
@@ -150,10 +250,13 @@ def test_through_one_that_is_in_one_database(router: Router) -> None:
     assert [getattr(one, "id", None) for one in errors].count("R404") == 1
 
 
-def waiting(router: Router) -> list[Any]:
-    """Return who waits for a lock in the database of the first customer."""
-    asked = "SELECT DISTINCT pid FROM pg_locks WHERE NOT granted"
-    return query(router.engine_for("shop", 0).url, asked)
+def waiting(router: Router, key: int = 0) -> list[Any]:
+    """Return who waits for a lock in the database of a customer."""
+    asked = (
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return query(router.engine_for("shop", key).url, asked)
 
 
 def test_between_tasks(router: Router) -> None:
@@ -233,11 +336,7 @@ def test_nothing_stays(router: Router) -> None:
     outcomes([lambda: crosswise(router, meet, 0), lambda: crosswise(router, meet, 1)])
     for key in KEYS:
         engine = router.engine_for("shop", key)
-        assert eventually(
-            lambda url=engine.url: (
-                query(url, "SELECT FROM pg_locks WHERE locktype = 'advisory'") == []
-            )  # type: ignore[misc]
-        )
+        assert eventually(lambda url=engine.url: query(url, TOLD) == [])  # type: ignore[misc]
         assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 

@@ -6,11 +6,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, select, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import object_session
 
 from router import CrossShardError, Router
 from router.deadlocks import watch
@@ -104,32 +106,51 @@ def test_both_are_under_way(router: Router, write: Callable[[Router], None]) -> 
     assert count(router) == len(KEYS)
 
 
-def test_handlers_and_order(router: Router) -> None:
-    """Every handler sees its row once, and each database gets one statement."""
-    seen: list[tuple[str, int]] = []
+@contextmanager
+def heard(name: str, handler: Callable[..., None]) -> Iterator[None]:
+    """Call a handler for new customers."""
+    event.listen(Customer, name, handler)
+    try:
+        yield
+    finally:
+        event.remove(Customer, name, handler)
+
+
+def test_each_database_gets_one_statement(router: Router) -> None:
+    """And each object is in its session afterwards."""
     sent: list[str] = []
-
-    def note(name: str) -> Callable[..., None]:
-        return lambda mapper, connection, row: seen.append((name, row.id))
-
-    noting = {name: note(name) for name in ("before_insert", "after_insert")}
-    for name, handler in noting.items():
-        event.listen(Customer, name, handler)
     for engine in engines(router):
         event.listen(engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
-    try:
-        with router.sessionmaker()() as session:
-            session.add_all(customers())
-            session.flush()
-            assert all(one in session for one in session.scalars(select(Customer)))
-            session.rollback()
-    finally:
-        for name, handler in noting.items():
-            event.remove(Customer, name, handler)
-    for name in noting:
-        assert sorted(key for one, key in seen if one == name) == list(KEYS)
-    assert [one.split()[0] for one in sent if "customers" in one][:2] == ["INSERT"] * 2
+    with router.sessionmaker()() as session:
+        session.add_all(customers())
+        session.flush()
+        assert [one.split()[0] for one in sent if "customers" in one] == ["INSERT"] * 2
+        assert all(one in session for one in session.scalars(select(Customer)))
+        session.rollback()
     assert count(router) == 0
+
+
+def test_handlers_have_the_session_for_themselves(router: Router) -> None:
+    """They may use it, also for a savepoint, and change rows that are not written yet."""
+
+    def use(mapper: object, connection: object, row: Any) -> None:
+        session: Any = object_session(row)
+        with session.begin_nested():
+            session.execute(select(Customer.id).where(Customer.id == row.id)).all()
+        for other in session.new:
+            other.name += "x"
+
+    seen: list[int] = []
+    with heard("before_insert", use), router.sessionmaker().begin() as session:
+        session.add_all(customers())
+    note = lambda mapper, connection, row: seen.append(row.id)  # noqa: E731
+    with heard("after_insert", note), router.sessionmaker()() as session:
+        session.add_all(Customer(id=100 + key, name="c") for key in KEYS)
+        session.flush()
+    assert sorted(seen) == [100 + key for key in KEYS]
+    with router.sessionmaker()() as session:
+        written = session.scalars(select(Customer.name)).all()
+    assert written == ["c" + "x" * len(KEYS)] * len(KEYS)
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["plain", "savepoint"])
