@@ -15,6 +15,9 @@ from sqlalchemy.orm import Query, Session
 from router.testing import ranks
 from router.testing.frozen import Freezer, Frozen
 
+Loosen = Callable[[Frozen], Frozen]
+"""Gives one value to what may stand for each other."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -88,14 +91,23 @@ class Judge:
             return ""
         if len(theirs.rows) != len(ours.rows):
             return f"{len(ours.rows)} rows instead of {len(theirs.rows)}"
-        wrong = self._unlike(theirs.rows, ours.rows)
-        if wrong and ranks.chooses(self.statement):
-            wrong = self._unlike(*(list(map(self.loose, one.rows)) for one in (theirs, ours)))
-        if wrong and ranks.computes_with_chosen(self.statement):
-            wrong = self._unlike(*(list(map(self.looser, one.rows)) for one in (theirs, ours)))
+        wrong = ""
+        for loosen in self._looks():
+            wrong = self._unlike(theirs, ours, loosen)
+            if not wrong:
+                break
         return wrong
 
-    def _unlike(self, theirs: Sequence[Frozen], ours: Sequence[Frozen]) -> str:
+    def _looks(self) -> Iterator[Loosen]:
+        """Yield the ways to look at rows, strictest first."""
+        yield _as_is
+        if ranks.chooses(self.statement):
+            yield self.loose
+        if ranks.computes_with_chosen(self.statement):
+            yield self.looser
+
+    def _unlike(self, one: Answer, other: Answer, loosen: Loosen) -> str:
+        theirs, ours = (list(map(loosen, answer.rows)) for answer in (one, other))
         ordered, limited = ranks.is_sorted(self.statement), ranks.is_limited(self.statement)
         same = Counter(theirs) == Counter(ours)
         if not same and not limited:
@@ -105,11 +117,13 @@ class Judge:
         every = self.ranked()
         if every is None:
             return "" if theirs == ours else "other rows or another order, with ties not known"
-        return self._out_of_place(theirs, ours, every)
+        return self._out_of_place(theirs, ours, every, loosen)
 
-    def _out_of_place(self, theirs: Sequence[Frozen], ours: Sequence[Frozen], every: Answer) -> str:
+    @staticmethod
+    def _out_of_place(
+        theirs: Sequence[Frozen], ours: Sequence[Frozen], every: Answer, loosen: Loosen
+    ) -> str:
         """Check every group of ties on its own: its rows may stand in any order."""
-        loosen = self.loose if ranks.chooses(self.statement) else _as_is
         peers: defaultdict[int, Counter[Frozen]] = defaultdict(Counter)
         of_row: defaultdict[Frozen, set[int]] = defaultdict(set)
         for row in every.rows:
@@ -117,10 +131,10 @@ class Judge:
             rank = int(row[-1][1])  # type: ignore[index]
             peers[rank][loosen(row[:-1])] += 1
             of_row[loosen(row[:-1])].add(rank)
-        places = [*_windows(peers, list(map(loosen, theirs)), of_row)]
+        places = [*_windows(peers, theirs, of_row)]
         if not places:
             return "" if theirs == ours else "the ties of one database are not as its ranks"
-        wrong = [_misplaced(ranks, list(map(loosen, ours)), peers) for ranks in places]
+        wrong = [_misplaced(ranks, ours, peers) for ranks in places]
         return "" if "" in wrong else wrong[0]
 
     def loose(self, row: Frozen) -> Frozen:

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     BinaryExpression,
+    Case,
+    Cast,
     CompoundSelect,
     Select,
     Subquery,
@@ -71,7 +73,11 @@ def computes_with_chosen(statement: Any) -> bool:
 
 
 def _is_computed(element: Any) -> bool:
-    return isinstance(element, BinaryExpression | FunctionElement) and not _is_choosing(element)
+    if isinstance(element, UnaryExpression):
+        # Others say how rows are sorted.
+        return element.operator is not None
+    found = isinstance(element, BinaryExpression | Case | Cast | FunctionElement)
+    return found and not _is_choosing(element)
 
 
 def _is_choosing(element: Any) -> bool:

@@ -238,6 +238,22 @@ def test_what_is_computed_of_such_values_may_differ_as_they_do(theirs: Any, ours
     assert not judged(select(func.sum(Parent.group) * 2), theirs, ours, [])
 
 
+def test_pages_of_such_groups() -> None:
+    """Also where rows are told by their place: a page, sorted by what was computed."""
+    price = -Parent.group
+    statement = select(price).group_by(price).order_by(price).limit(1)
+    freezer = Freezer()
+
+    def difference(theirs: Decimal, ours: Decimal) -> str:
+        answers = [Answer(("x",), [freezer.row([one])], [one], ()) for one in (theirs, ours)]
+        every = Answer(("x", "rank"), [freezer.row([theirs, 0])], [theirs], ())
+        judge = Judge(statement, lambda: every, frozenset(), str.casefold)
+        return judge.difference(*answers)
+
+    assert not difference(Decimal("-2.50"), Decimal("-2.5"))
+    assert difference(Decimal("-2.50"), Decimal("-2.6"))
+
+
 # -- with a router ---------------------------------------------------------------------------
 
 
