@@ -109,6 +109,9 @@ class Routed(RoutingSession):
     def _begins_branch(self, bind: Any) -> bool:
         return False
 
+    def _watch_for_deadlocks(self, transaction: Any) -> None:
+        """Leave that to others."""
+
     def _ending(self, transaction: Any) -> Any:
         return Plainly(transaction)
 
