@@ -205,6 +205,11 @@ def _is_idle(engine: Engine) -> bool:
     return not isinstance(engine.pool, QueuePool) or engine.pool.checkedout() == 0
 
 
+def recovers(router: Router) -> bool:
+    """Recover at once; return whether nothing is left to do."""
+    return not [one for one in router.recover(grace=0) if one.is_open]
+
+
 def assert_whole(router: Router, *, committed: set[int]) -> None:
     """Fail unless exactly the transactions of `committed` are everywhere, and nothing else."""
     assert entries(router) == [committed] * len(router.engines)

@@ -14,7 +14,7 @@ from router.transaction.cleaning import clean
 from router.transaction.probes import Moment
 from router.transaction.protocol import Deed
 from tests.faults.coordinators import Recovering, Step, recovering, started, steps, undoing
-from tests.faults.ledger import WORLDS, Colour, Ledger, Ledgers, assert_whole, transact
+from tests.faults.ledger import WORLDS, Colour, Ledger, Ledgers, assert_whole, recovers, transact
 from tests.support.processes import eventually
 
 DECIDERS = pytest.mark.parametrize("decider", list(WORLDS))
@@ -49,8 +49,7 @@ def test_killed(ledgers: Ledgers, decider: str, colour: Colour, others: int, ste
     assert process.exitcode == -signal.SIGKILL
     if step.leaves_branches:
         assert ledger.router.in_doubt().branches
-    found = ledger.router.recover(grace=0)
-    assert not [one for one in found if one.is_open]
+    assert recovers(ledger.router)
     if step.is_decided:
         ledger.committed.add(ledger.number)
     assert_whole(ledger.router, committed=ledger.committed)
@@ -70,7 +69,7 @@ def test_stopped(ledgers: Ledgers, decider: str, others: int, step: Step) -> Non
         clean(ledger.router.engines, keep=0)
         os.kill(pid, signal.SIGCONT)
         process.join()
-    assert eventually(lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open])
+    assert eventually(lambda: recovers(ledger.router))
     # What its caller was told is true.
     if process.exitcode == 0:
         ledger.committed.add(ledger.number)
@@ -108,7 +107,7 @@ def test_a_recoverer_that_is_killed(
     with recovering(ledger.urls, Recovering(moment, number, signal.SIGKILL)) as process:
         process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert eventually(lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open])
+    assert eventually(lambda: recovers(ledger.router))
     assert_whole(ledger.router, committed=ledger.committed)
     assert eventually(ledger.forgets)
 
@@ -126,9 +125,7 @@ def test_a_recoverer_that_is_stopped(
     with recovering(ledger.urls, Recovering(moment, number, signal.SIGSTOP)) as process:
         pid = process.pid or 0
         assert eventually(lambda: is_stopped(pid))
-        assert eventually(
-            lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open]
-        )
+        assert eventually(lambda: recovers(ledger.router))
         clean(ledger.router.engines, keep=0)
         transact(ledger.router, ledger.begin())
         ledger.committed.add(ledger.number)

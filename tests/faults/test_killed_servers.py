@@ -21,7 +21,7 @@ from router.transaction.names import new_gtid
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Act, Deed, Verdict
 from router.transaction.recovery import Outcome
-from tests.faults.ledger import Colour, Ledger, assert_whole, transact
+from tests.faults.ledger import Colour, Ledger, assert_whole, recovers, transact
 from tests.faults.servers import LazyMariaDB, durable, installed, kill, restart
 from tests.support.broker import KINDS, Servers
 from tests.support.databases import fresh_databases, query
@@ -143,11 +143,6 @@ def strike(ledger: Ledger, killer: Killer, colour: Colour) -> BaseException | No
     return told
 
 
-def has_recovered(ledger: Ledger) -> bool:
-    """Recover; return whether nothing is left to do."""
-    return not [one for one in ledger.router.recover(grace=0) if one.is_open]
-
-
 def assert_true(ledger: Ledger, told: BaseException | None, *, committed: bool) -> None:
     """Fail unless what the caller was told is what recovery leaves."""
     if isinstance(told, TransactionInDoubtError):
@@ -157,7 +152,7 @@ def assert_true(ledger: Ledger, told: BaseException | None, *, committed: bool) 
         assert ledger.router.outcome(gtid) is expected
     else:
         assert (told is None) is committed
-    assert eventually(lambda: has_recovered(ledger))
+    assert eventually(lambda: recovers(ledger.router))
     if committed:
         ledger.committed.add(ledger.number)
     assert_whole(ledger.router, committed=ledger.committed)
@@ -189,7 +184,7 @@ def test_decider_that_stays_away(
     assert isinstance(told, TransactionInDoubtError)
     branches = ledger.router.in_doubt().branches
     assert branches
-    assert [one for one in ledger.router.recover(grace=0) if one.is_open]
+    assert not recovers(ledger.router)
     assert ledger.router.in_doubt().branches == branches
     restart(server)
     assert_true(ledger, told, committed=blow.is_decided)

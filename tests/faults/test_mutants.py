@@ -18,7 +18,7 @@ from router.transaction.names import Branch, new_gtid
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Deed, Verdict
 from router.transaction.recovery import Survey
-from tests.faults.ledger import ENTRIES, open_ledger, prepare, transact, writes
+from tests.faults.ledger import ENTRIES, open_ledger, prepare, recovers, transact, writes
 from tests.faults.scenes import (
     At,
     ask_briefly,
@@ -39,11 +39,6 @@ def ledger(make_databases: MakeDatabases, *kinds: str) -> Iterator[Router]:
     with open_ledger(urls) as router:
         prepare(router)
         yield router
-
-
-def recovers(router: Router) -> bool:
-    """Recover; return whether nothing is left to do."""
-    return not [one for one in router.recover(grace=0) if one.is_open]
 
 
 def recover_and_clean(router: Router) -> None:

@@ -33,6 +33,7 @@ from tests.faults.ledger import (
     assert_whole,
     open_ledger,
     prepare,
+    recovers,
     transact,
 )
 from tests.faults.scenes import (
@@ -134,7 +135,7 @@ def test_recoverers_side_by_side(ledgers: Ledgers, decider: str, decided: bool) 
         for process in processes:
             process.join()
             assert process.exitcode == 0
-    assert eventually(lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open])
+    assert eventually(lambda: recovers(ledger.router))
     assert_done(ledger)
 
 
@@ -166,9 +167,7 @@ def test_a_decider_that_cannot_be_reached(servers: Servers, tmp_path: Path) -> N
         assert len(ledger.router.in_doubt().branches) == 2
         assert ledger.router.outcome(new_gtid()) is Outcome.IN_DOUBT
         restart(server)
-        assert eventually(
-            lambda: not [one for one in ledger.router.recover(grace=0) if one.is_open]
-        )
+        assert eventually(lambda: recovers(ledger.router))
         assert_done(ledger)
         ledger.router.dispose()
 

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Act, Deed
 from tests.faults.coordinators import Step, steps
-from tests.faults.ledger import WORLDS, Colour, Ledger, Ledgers, assert_whole, transact
+from tests.faults.ledger import WORLDS, Colour, Ledger, Ledgers, assert_whole, recovers, transact
 
 STEPS = steps(2)
 DECIDERS = pytest.mark.parametrize("decider", list(WORLDS))
@@ -56,8 +56,7 @@ def check(ledger: Ledger, error: BaseException | None) -> None:
     """Fail unless the transaction is there if and only if there was no error."""
     if error is None:
         ledger.committed.add(ledger.number)
-    found = ledger.router.recover(grace=0)
-    assert not [one for one in found if one.is_open]
+    assert recovers(ledger.router)
     assert_whole(ledger.router, committed=ledger.committed)
 
 
