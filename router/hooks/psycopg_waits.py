@@ -80,3 +80,15 @@ class _Interrupted:
     def send(self, ready: int) -> Any:
         """Send to the generator."""
         return self._generator.send(ready)
+
+
+class Begun:
+    """A generator that has begun to wait, for what begins with `next`."""
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+        self.send = generator.send
+
+    def __next__(self) -> Any:
+        # What it waits for may be there already; if not, it says so once more.
+        return self._generator.send(EVENT_READ)

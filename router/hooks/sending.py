@@ -10,6 +10,7 @@ the `wait` of its connections (psycopg 3.2.13 and 3.3.9).
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,10 +19,23 @@ from sqlalchemy.exc import DBAPIError
 
 from router.hooks.colour import await_only
 from router.hooks.driver import call_in_lane
+from router.hooks.psycopg_waits import Begun
+from router.lanes.lane import current_lane
+
+Steps = Generator[None, None, None]
+"""Work in steps.  After each but the last, an answer is awaited that others can be sent beside."""
 
 
-def send(connection: Connection, statement: str) -> None:
+def sends_ahead(connection: Connection) -> bool:
+    """Return whether `sending` on `connection` has a step that does not wait."""
+    dialect = connection.dialect
+    return dialect.driver == "psycopg" and not dialect.is_async and current_lane() is None
+
+
+def sending(connection: Connection, statement: str) -> Steps:
     """Execute `statement`; on psycopg it begins no transaction.
+
+    The first step only sends it where `sends_ahead`; elsewhere there is one step.
 
     Raises
     ------
@@ -31,7 +45,9 @@ def send(connection: Connection, statement: str) -> None:
     raw: Any = connection.connection.dbapi_connection
     dialect: Any = connection.dialect
     try:
-        if dialect.driver == "psycopg":
+        if sends_ahead(connection):
+            yield from _ahead(raw, statement)
+        elif dialect.driver == "psycopg":
             kind = statement.partition("'")[0]
             call_in_lane(connection, kind, partial(_command, dialect.is_async, raw, statement))
         else:
@@ -42,6 +58,36 @@ def send(connection: Connection, statement: str) -> None:
         # Interrupted: what it was doing is not known.
         connection.invalidate()
         raise
+
+
+def at_once(steps: Steps) -> None:
+    """Take one step after the other."""
+    for _ in steps:
+        pass
+
+
+def side_by_side(several: Sequence[Steps]) -> None:
+    """Take the first step of all, and then the others: answers are waited for together.
+
+    If this raises, an interruption for example, what has begun is closed.
+    """
+    try:
+        for steps in several:
+            next(steps, None)
+        for steps in several:
+            at_once(steps)
+    finally:
+        for steps in several:
+            steps.close()
+
+
+def _ahead(raw: Any, statement: str) -> Steps:
+    with raw.lock:
+        answer = raw._exec_command(statement)
+        # What it waits for first is the answer or, rarely, room to send the rest.
+        if next(answer, None) is not None:
+            yield
+            raw.wait(Begun(answer))
 
 
 def _command(is_async: bool, raw: Any, statement: str) -> None:

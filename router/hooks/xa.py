@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from router.errors import RouterError
-from router.hooks.sending import send
+from router.hooks.sending import at_once, sending
 
 _KEY = "router_xa"
 
@@ -42,7 +42,7 @@ class Xa:
 
 def start(connection: Connection, name: str) -> None:
     """Begin a branch on a connection that has executed nothing in its transaction."""
-    send(connection, f"XA START {name}")
+    at_once(sending(connection, f"XA START {name}"))
     connection.info[_KEY] = Xa(name)
 
 
@@ -54,7 +54,7 @@ def branch_of(connection: Connection) -> Xa | None:
 
 def end(connection: Connection, xa: Xa) -> None:
     """Let the branch take no more statements."""
-    send(connection, f"XA END {xa.name}")
+    at_once(sending(connection, f"XA END {xa.name}"))
     xa.stage = Stage.ENDED
 
 

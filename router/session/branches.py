@@ -36,7 +36,7 @@ class Branches:
 
     def can_prepare(self, database: str) -> bool:
         """Return whether a transaction of a database of the map can be prepared."""
-        return can_prepare(self._engines[database])
+        return database in self._preparable
 
     def agree(self, engines: Collection[Engine], unable: Sequence[Engine]) -> bool:
         """Return whether the one of `engines` that is unable to be prepared may decide.
@@ -73,6 +73,10 @@ class Branches:
             identity = self._identity_of(transaction.named)
         branch = Branch(transaction.gtid, str(identity), own)
         xa.start(connection, branch.xid(_connection_id(connection)))
+
+    @cached_property
+    def _preparable(self) -> frozenset[str]:
+        return frozenset(name for name, engine in self._engines.items() if can_prepare(engine))
 
     @cached_property
     def _unpreparable(self) -> str | None:

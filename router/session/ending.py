@@ -53,11 +53,11 @@ class Ending:
         self._branches: Branches = routing.wiring.branches
         found = [one for one in entries(transaction) if one.ends_here]
         order = routing.wiring.ranks
-        self._writers = sorted(
-            (one for one in found if self._wrote(one)),
-            key=lambda one: order.get(self._name(one), len(order)),
-        )
-        self._readers = [one for one in found if one not in self._writers]
+        wrote = {one: self._name(one) for one in found if self._wrote(one)}
+        ranked = sorted(wrote.items(), key=lambda one: order.get(one[1], len(order)))
+        # Their connections, and what their databases are called.
+        self._writers: dict[Entry, str] = dict(ranked)
+        self._readers = [one for one in found if one not in wrote]
         self._together = together and len(self._writers) > 1
         self._coordinator: Coordinator | None = None
 
@@ -106,7 +106,7 @@ class Ending:
 
     def _coordinate(self) -> Coordinator:
         decider = self._decider()
-        parties = [self._participant(one) for one in self._writers]
+        parties = [self._participant(*one) for one in self._writers.items()]
         _refuse_copies(parties)
         first = next(one for one in parties if one.database == decider)
         others = [_preparable(one) for one in parties if one is not first]
@@ -122,7 +122,7 @@ class Ending:
     def _decider(self) -> str:
         """Return the name of the database that decides; it writes from now on."""
         named = self._transaction.named
-        names = [self._name(one) for one in self._writers]
+        names = list(self._writers.values())
         if named is not None and any(_is_xa(one.connection) for one in self._writers):
             if named not in names:
                 self._enlist(named)
@@ -136,10 +136,10 @@ class Ending:
         self._transaction.enlist_at_end(engine)
         found = next(one for one in entries(self._transaction) if one.connection.engine is engine)
         self._readers = [one for one in self._readers if one != found]
-        self._writers.append(found)
+        self._writers[found] = name
 
-    def _participant(self, entry: Entry) -> Participant:
-        name, connection = self._name(entry), entry.connection
+    def _participant(self, entry: Entry, name: str) -> Participant:
+        connection = entry.connection
         if self._branches.identities.get(name) is None:
             refuse_failed(name, connection)
         identity = self._branches.identities.read(name, connection)
@@ -169,8 +169,9 @@ class Ending:
         self._end_readers(after)
 
     def _commit(self, entry: Entry) -> None:
-        if entry in self._writers:
-            refuse_failed(self._name(entry), entry.connection)
+        name = self._writers.get(entry)
+        if name is not None:
+            refuse_failed(name, entry.connection)
         entry.transaction.commit()
         self._release(entry)
 
@@ -217,7 +218,7 @@ def _refuse_copies(parties: Sequence[Participant]) -> None:
     seen: dict[str, Participant] = {}
     for one in parties:
         first = seen.setdefault(one.identity, one)
-        if is_copy(first.engine, one.engine):
+        if first is not one and is_copy(first.engine, one.engine):
             what = f"databases {first.database} and {one.database} have the same identity"
             fix = f"delete the row `{IDENTITY}` of {NAME} from the one that is a copy: create-all"
             raise CrossShardError("R401", what, fix=f"{fix} gives it its own")

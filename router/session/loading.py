@@ -46,7 +46,7 @@ class Loading:
         if state is not None:
             return self._known_shard(state) if self._is_told_apart(state.mapper) else None
         token = token_of(statement, options)
-        if not isinstance(token, str):
+        if not isinstance(token, str) or not self._wiring.has_shards:
             return None
         if relationship is None or self._is_told_apart(relationship.parent):
             return token

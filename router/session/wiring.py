@@ -56,6 +56,8 @@ class Wiring:
         self.branches = Branches(self.engines)
         telling = [name for name in shard_map.databases if self.backend(name) == "postgresql"]
         self.deadlocks = Deadlocks(self.engines, telling)
+        kinds = shard_map.keyspaces.values()
+        self.has_shards = any(isinstance(one, ShardedKeyspace) for one in kinds)
         only = list(shard_map.databases)
         self.only_database = Destination(only[0]) if len(only) == 1 else None
         self.ranks = {name: rank for rank, name in enumerate(shard_map.databases)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 
 from sqlalchemy.exc import StatementError
 
 from router.errors import TransactionInDoubtError
+from router.hooks.sending import Steps, at_once, side_by_side
 from router.transaction import probes, protocol
 from router.transaction.journal import Journal
 from router.transaction.names import Branch
@@ -54,6 +55,8 @@ class Coordinator:
         self.state = State.ACTIVE
         self._decider = decider
         self._others = {one.database: one for one in others}
+        self._all: dict[str, Participant] = {decider.database: decider, **self._others}
+        self._send_ahead = all(one.sends_ahead for one in self._all.values())
         names = tuple(self._others)
         self._parties = protocol.Parties(decider.database, names, decider.records_first)
         self._run = run
@@ -126,8 +129,12 @@ class Coordinator:
     def _perform(self, acts: Round) -> Answers:
         answers: dict[Act, BaseException | Verdict | None] = {}
         stopped: BaseException | None = None
+        steps = [self._answering(act, answers) for act in acts]
         try:
-            self._run([partial(self._answer, act, answers) for act in acts])
+            if self._send_ahead and acts[0].deed is not Deed.ROLL_BACK:
+                side_by_side(steps)
+            else:
+                self._run([partial(at_once, one) for one in steps])
         except BaseException as error:  # noqa: BLE001 - the protocol says what follows
             stopped = error
             self._note_interrupt(error)
@@ -135,11 +142,14 @@ class Coordinator:
             answers.setdefault(act, stopped)
         return answers
 
-    def _answer(self, act: Act, answers: dict[Act, BaseException | Verdict | None]) -> None:
+    def _answering(self, act: Act, answers: dict[Act, BaseException | Verdict | None]) -> Steps:
         try:
             probes.at(probes.Moment.BEFORE, act)
-            value = self._do(act)
+            value = yield from self._doing(act)
             probes.at(probes.Moment.AFTER, act)
+        except GeneratorExit:
+            # Somebody else was interrupted.
+            raise
         except BaseException as error:  # noqa: BLE001 - the protocol says what follows
             _name(error, act.database)
             self._note_interrupt(error)
@@ -147,13 +157,14 @@ class Coordinator:
         else:
             answers[act] = value
 
-    def _do(self, act: Act) -> Verdict | None:
-        one = self._others.get(act.database, self._decider)
+    def _doing(self, act: Act) -> Generator[None, None, Verdict | None]:
+        one = self._all[act.database]
         match act.deed:
             case Deed.RECORD:
-                one.record(self.gtid, [other.identity for other in self._others.values()])
+                others = [other.identity for other in self._others.values()]
+                yield from one.recording(self.gtid, others)
             case Deed.PREPARE:
-                self._other(act).prepare(self._branch(one))
+                yield from self._other(act).preparing(self._branch(one))
             case Deed.DECIDE:
                 one.decide(self._journal.take(act.database))
             case Deed.ASK:
@@ -161,7 +172,7 @@ class Coordinator:
                 one.end_for_certain()
                 return self._ask(one, self.gtid)
             case Deed.COMMIT:
-                self._other(act).commit()
+                yield from self._other(act).committing()
             case Deed.ROLL_BACK:
                 one.roll_back()
         return None

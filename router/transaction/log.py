@@ -30,7 +30,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from router.hooks.cancelling import is_idle
-from router.hooks.sending import send
+from router.hooks.sending import Steps, sending
 from router.transaction.names import new_identity
 from router.transaction.protocol import Verdict
 
@@ -101,11 +101,11 @@ def read_identity(connection: Connection) -> str | None:
     return found
 
 
-def record(connection: Connection, gtid: str, participants: Iterable[str]) -> None:
+def recording(connection: Connection, gtid: str, participants: Iterable[str]) -> Steps:
     """Write, in the transaction of the decider, that its commit commits all `participants`."""
     row = gtid, Verdict.COMMIT.value, ",".join(participants)
     if connection.in_transaction() and not is_idle(connection.connection.dbapi_connection):
-        send(connection, _insertion(connection.dialect.name, *row))
+        yield from sending(connection, _insertion(connection.dialect.name, *row))
     else:
         # The driver alone would not begin one.
         _write(connection, *row)

@@ -12,7 +12,7 @@ from sqlalchemy import exc as sa_exc
 from router.errors import CrossShardError
 from router.hooks import xa
 from router.hooks.cancelling import has_failed
-from router.hooks.sending import send
+from router.hooks.sending import Steps, at_once, sending, sends_ahead
 from router.transaction import log
 from router.transaction.listing import prepared
 from router.transaction.names import Branch
@@ -54,9 +54,14 @@ class Participant:
         self._release = release
         self._ended = False
 
-    def record(self, gtid: str, participants: Collection[str]) -> None:
+    @property
+    def sends_ahead(self) -> bool:
+        """Whether its steps can be taken beside those of others."""
+        return sends_ahead(self.connection)
+
+    def recording(self, gtid: str, participants: Collection[str]) -> Steps:
         """Write what the commit of this transaction will mean."""
-        log.record(self.connection, gtid, participants)
+        return log.recording(self.connection, gtid, participants)
 
     def decide(self, gone: Collection[str]) -> None:
         """Commit; afterwards delete the rows of transactions that are `gone` from the log.
@@ -130,7 +135,7 @@ class Preparable(Participant, ABC):
         """Whether it may be prepared and not settled."""
         return self._unknown or self._prepared is not None
 
-    def prepare(self, branch: Branch) -> None:
+    def preparing(self, branch: Branch) -> Steps:
         """Prepare the transaction as `branch`.
 
         Raises
@@ -141,18 +146,18 @@ class Preparable(Participant, ABC):
         # Until an answer is there, nobody knows.
         self._unknown = True
         try:
-            self._prepare(branch)
+            yield from self._preparing(branch)
         except (sa_exc.DBAPIError, CrossShardError):
             self._unknown = self.connection.invalidated
             raise
         self._prepared, self._unknown = branch, False
 
-    def commit(self) -> None:
+    def committing(self) -> Steps:
         """Commit what is prepared; if that fails, leave it as it is."""
         if self._prepared is None:
             raise RuntimeError(f"{self.database} is not prepared")
         try:
-            self._commit(self._prepared)
+            yield from self._committing(self._prepared)
             self._transaction.commit()
         except BaseException:
             self.abandon()
@@ -167,7 +172,7 @@ class Preparable(Participant, ABC):
             return
         try:
             if self._prepared is not None:
-                self._roll_back(self._prepared)
+                at_once(self._rolling_back(self._prepared))
                 self._prepared = None
         except BaseException:
             self.abandon()
@@ -175,13 +180,13 @@ class Preparable(Participant, ABC):
         super().roll_back()
 
     @abstractmethod
-    def _prepare(self, branch: Branch) -> None: ...
+    def _preparing(self, branch: Branch) -> Steps: ...
 
     @abstractmethod
-    def _commit(self, branch: Branch) -> None: ...
+    def _committing(self, branch: Branch) -> Steps: ...
 
     @abstractmethod
-    def _roll_back(self, branch: Branch) -> None: ...
+    def _rolling_back(self, branch: Branch) -> Steps: ...
 
 
 class PostgreSQL(Preparable):
@@ -190,25 +195,25 @@ class PostgreSQL(Preparable):
     # What was recorded to stop a decider that is late stays as long as it could come.
     records_first = False
 
-    def record(self, gtid: str, participants: Collection[str]) -> None:
+    def recording(self, gtid: str, participants: Collection[str]) -> Steps:
         """Write what the commit of this transaction will mean."""
         refuse_failed(self.database, self.connection)
-        super().record(gtid, participants)
+        yield from super().recording(gtid, participants)
 
-    def _prepare(self, branch: Branch) -> None:
+    def _preparing(self, branch: Branch) -> Steps:
         refuse_failed(self.database, self.connection)
-        send(self.connection, f"PREPARE TRANSACTION '{branch.gid}'")
+        return sending(self.connection, f"PREPARE TRANSACTION '{branch.gid}'")
 
-    def _commit(self, branch: Branch) -> None:
-        self._outside(f"COMMIT PREPARED '{branch.gid}'")
+    def _committing(self, branch: Branch) -> Steps:
+        return self._outside(f"COMMIT PREPARED '{branch.gid}'")
 
-    def _roll_back(self, branch: Branch) -> None:
-        self._outside(f"ROLLBACK PREPARED '{branch.gid}'")
+    def _rolling_back(self, branch: Branch) -> Steps:
+        return self._outside(f"ROLLBACK PREPARED '{branch.gid}'")
 
-    def _outside(self, statement: str) -> None:
+    def _outside(self, statement: str) -> Steps:
         """Execute what must not be in a transaction; preparing has left the one we were in."""
         try:
-            send(self.connection, statement)
+            yield from sending(self.connection, statement)
         except sa_exc.DBAPIError as error:
             # Recovery was faster.
             if not is_gone(error):
@@ -225,27 +230,27 @@ class MySQL(Preparable):
             raise failed(self.database)
         return found
 
-    def record(self, gtid: str, participants: Collection[str]) -> None:
+    def recording(self, gtid: str, participants: Collection[str]) -> Steps:
         """Write what the commit of this transaction will mean."""
-        super().record(gtid, participants)
+        yield from super().recording(gtid, participants)
         xa.end(self.connection, self._xa)
 
-    def _prepare(self, branch: Branch) -> None:
+    def _preparing(self, branch: Branch) -> Steps:
         branch_of_ours = self._xa
         xa.end(self.connection, branch_of_ours)
-        send(self.connection, f"XA PREPARE {branch_of_ours.name}")
+        yield from sending(self.connection, f"XA PREPARE {branch_of_ours.name}")
         branch_of_ours.stage = xa.Stage.PREPARED
 
-    def _commit(self, branch: Branch) -> None:
-        self._settle("XA COMMIT", branch)
+    def _committing(self, branch: Branch) -> Steps:
+        return self._settling("XA COMMIT", branch)
 
-    def _roll_back(self, branch: Branch) -> None:
-        self._settle("XA ROLLBACK", branch)
+    def _rolling_back(self, branch: Branch) -> Steps:
+        return self._settling("XA ROLLBACK", branch)
 
-    def _settle(self, verb: str, branch: Branch) -> None:
+    def _settling(self, verb: str, branch: Branch) -> Steps:
         ours = self._xa
         try:
-            send(self.connection, f"{verb} {ours.name}")
+            yield from sending(self.connection, f"{verb} {ours.name}")
         except sa_exc.DBAPIError as error:
             if not is_gone(error) and not self._is_unlisted(error, branch):
                 raise

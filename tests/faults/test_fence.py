@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy import exc as sa_exc
 
+from router.hooks.sending import at_once
 from router.transaction import fence as fences
 from router.transaction import log
 from router.transaction.fence import fence
@@ -69,7 +70,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
 def in_flight(engine: Engine, gtid: str) -> Iterator[Connection]:
     """Hold a decider's transaction open that has recorded its decision."""
     with engine.connect() as connection:
-        log.record(connection, gtid, [])
+        at_once(log.recording(connection, gtid, []))
         yield connection
 
 
@@ -123,7 +124,7 @@ def test_who_asks_first_wins(engine: Engine) -> None:
     gtid = new_gtid()
     assert fence(engine, gtid) is Verdict.ABORT
     with engine.connect() as decider, pytest.raises(sa_exc.DBAPIError):
-        log.record(decider, gtid, [])
+        at_once(log.recording(decider, gtid, []))
     assert fence(engine, gtid) is Verdict.ABORT
     assert verdicts(engine, gtid) == ["A"]
 
@@ -137,7 +138,7 @@ def test_a_decider_with_an_old_snapshot(engine: Engine) -> None:
             decider.exec_driver_sql(f"SELECT count(*) FROM {log.NAME} WHERE gtid = 'none'")
         assert fence(engine, gtid) is Verdict.ABORT
         with pytest.raises(sa_exc.DBAPIError):
-            log.record(decider, gtid, [])
+            at_once(log.recording(decider, gtid, []))
     assert fence(engine, gtid) is Verdict.ABORT
 
 

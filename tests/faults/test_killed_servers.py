@@ -13,6 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 
 from router import TransactionInDoubtError
+from router.hooks.sending import at_once
 from router.session import ending
 from router.testing.servers import Server
 from router.transaction import log
@@ -229,7 +230,7 @@ def test_a_decision_that_was_learnt_is_never_lost(lazy: Server) -> None:
     query(lazy.url(), "SET GLOBAL innodb_flush_log_at_trx_commit = 0")
     gtid = new_gtid()
     with engine.begin() as decider:
-        log.record(decider, gtid, [])
+        at_once(log.recording(decider, gtid, []))
     query(lazy.url(), "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     assert fence(engine, gtid) is Verdict.COMMIT
     kill(lazy)

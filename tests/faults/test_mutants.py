@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from sqlalchemy import Engine, insert
 from sqlalchemy.exc import IntegrityError
 
 from router import CrossShardError, Router
+from router.hooks.sending import Steps, at_once
 from router.session import ending
-from router.transaction import cleaning, log, participants, recovery, settling
+from router.transaction import cleaning, coordinator, log, participants, recovery, settling
 from router.transaction.cleaning import clean
 from router.transaction.names import Branch, new_gtid
 from router.transaction.probes import Moment, probing
@@ -47,10 +49,19 @@ def recover_and_clean(router: Router) -> None:
     clean(router.engines, keep=0)
 
 
-def backwards(calls: Sequence[Callable[[], None]]) -> None:
-    """Make calls one after another, the last one first."""
-    for call in reversed(calls):
-        call()
+@pytest.fixture
+def backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have acts that may overlap done one after another, the last one first."""
+
+    def call_all(calls: Sequence[Callable[[], None]]) -> None:
+        for call in reversed(calls):
+            call()
+
+    def take_all(several: Sequence[Steps]) -> None:
+        call_all([partial(at_once, steps) for steps in several])
+
+    monkeypatch.setattr(ending, "finish_all", call_all)
+    monkeypatch.setattr(coordinator, "side_by_side", take_all)
 
 
 @MUTATED
@@ -75,11 +86,11 @@ def test_no_fence(
 
 
 @MUTATED
+@pytest.mark.usefixtures("backwards")
 def test_abort_forgotten_too_early(
     make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch, mutated: bool
 ) -> None:
     """A decider that has not recorded its decision yet must find that it is too late."""
-    monkeypatch.setattr(ending, "finish_all", backwards)
     if mutated:
         monkeypatch.setattr(cleaning, "_NOBODY_LATE", {})
     with ledger(make_databases, "postgresql", "postgresql") as router:
@@ -146,11 +157,11 @@ def test_unknown_means_done(
 
 
 @MUTATED
+@pytest.mark.usefixtures("backwards")
 def test_prepared_before_it_is_recorded(
     make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch, mutated: bool
 ) -> None:
     """Who asks while a branch is prepared must wait for the decider of MariaDB."""
-    monkeypatch.setattr(ending, "finish_all", backwards)
     if mutated:
         monkeypatch.setattr(participants.MySQL, "records_first", False)
     with ledger(make_databases, "mariadb", "postgresql") as router:
