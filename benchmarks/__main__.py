@@ -59,8 +59,7 @@ added each way."""
 COMMITS = f"""\
 What is left to do at the end of a transaction, beside SQLAlchemy's own: `commit()` alone is timed,
 on a server that makes commits durable. All but the last with {WRITE_MILLISECONDS:g} ms of latency
-added each way. In the last row, threads share one interpreter, and routing needs more of it:
-it is over its limit."""
+added each way. In the last row, threads share one interpreter."""
 
 
 EXACT = """\

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Ending:
         self._readers = [one for one in found if one not in wrote]
         self._together = together and len(self._writers) > 1
         self._coordinator: Coordinator | None = None
+        self._over: list[Entry] = []
 
     @property
     def is_several(self) -> bool:
@@ -75,7 +77,8 @@ class Ending:
         """Prepare those who have to commit together; nobody else."""
         if self._together:
             self._coordinator = self._coordinate()
-            self._coordinator.prepare()
+            with self._releasing():
+                self._coordinator.prepare()
 
     def commit(self) -> None:
         """Commit everything, side by side where the order does not matter.
@@ -83,7 +86,8 @@ class Ending:
         Locks that were only read for hold until what they guard is committed.
         """
         if self._coordinator is not None:
-            self._coordinator.commit()
+            with self._releasing():
+                self._coordinator.commit()
             self._end_readers(self._readers)
         elif len(self._writers) > 1:
             for one in self._writers:
@@ -95,7 +99,8 @@ class Ending:
     def abort(self) -> None:
         """Roll back what was prepared, unless it is decided."""
         if self._coordinator is not None:
-            self._coordinator.abort()
+            with self._releasing():
+                self._coordinator.abort()
 
     def raise_interrupt(self) -> None:
         """Raise what has interrupted a commit that was made all the same."""
@@ -148,10 +153,20 @@ class Ending:
             raise CrossShardError("R402", what, where=self._wiring.shard_map.databases[name].where)
         able = self._branches.can_prepare(name)
         kind = _KINDS.get(connection.dialect.name, Participant) if able else Participant
-        release = partial(self._release, entry)
-        return kind(
-            name, identity, self._wiring.engines[name], connection, entry.transaction, release
-        )
+        over = partial(self._over.append, entry)
+        return kind(name, identity, self._wiring.engines[name], connection, entry.transaction, over)
+
+    @contextmanager
+    def _releasing(self) -> Iterator[None]:
+        """Give back, at the end, the connections of participants that are over.
+
+        Not before: those that their pool has no room for are closed, and others would wait.
+        """
+        try:
+            yield
+        finally:
+            while self._over:
+                self._release(self._over.pop())
 
     # -- one by one ------------------------------------------------------------------------
 

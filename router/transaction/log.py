@@ -68,12 +68,11 @@ NOW: Mapping[str, str] = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
 }
 
-_INSERT = f"INSERT INTO {NAME} (gtid, verdict, participants, created) SELECT "
+_INSERT = f"INSERT INTO {NAME} (gtid, verdict, participants, created) VALUES "
 # A decision that a crash could undo is none: the others would have committed.
-_DURABLE: Mapping[str, str] = {
-    "postgresql": " WHERE set_config('synchronous_commit', CASE current_setting("
-    "'synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, "
-    "true) IS NOT NULL"
+_DURABLY: Mapping[str, str] = {
+    "postgresql": "CASE WHEN current_setting('synchronous_commit') <> 'off' "
+    "OR set_config('synchronous_commit', 'on', true) = 'on' THEN '{}' END"
 }
 # InnoDB shows a commit a moment before it is on disk; a later one that writes takes it along.
 _TOUCH = f"UPDATE {NAME} SET created = created + INTERVAL 1 MICROSECOND WHERE gtid = "
@@ -151,8 +150,9 @@ def _write(connection: Connection, gtid: str, verdict: str, participants: str) -
 
 def _insertion(dialect: str, gtid: str, verdict: str, participants: str) -> str:
     # Names are made of digits and letters; there is nothing to quote.
-    now, condition = NOW.get(dialect, "CURRENT_TIMESTAMP"), _DURABLE.get(dialect, "")
-    return f"{_INSERT}'{gtid}', '{verdict}', '{participants}', {now}{condition}"
+    now = NOW.get(dialect, "CURRENT_TIMESTAMP")
+    written = _DURABLY.get(dialect, "'{}'").format(verdict)
+    return f"{_INSERT}('{gtid}', {written}, '{participants}', {now})"
 
 
 def identity_of(connection: Connection) -> str | None:

@@ -30,8 +30,8 @@ class Participant:
         Where other connections to it come from.
     connection, transaction:
         What the session has begun.
-    release:
-        Gives the connection back.
+    over:
+        Is called when nothing is left to do on the connection.
     """
 
     records_first = True
@@ -44,14 +44,14 @@ class Participant:
         engine: Engine,
         connection: Connection,
         transaction: Any,
-        release: Callable[[], None],
+        over: Callable[[], None],
     ) -> None:
         self.database = database
         self.identity = identity
         self.engine = engine
         self.connection = connection
         self._transaction = transaction
-        self._release = release
+        self._over = over
         self._ended = False
 
     @property
@@ -98,7 +98,7 @@ class Participant:
 
     def _finish(self) -> None:
         self._ended = True
-        self._release()
+        self._over()
 
     def end_for_certain(self) -> None:
         """End the transaction of a decider, committed or not, before anybody is asked."""

@@ -10,12 +10,21 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, create_engine, insert, text
+from sqlalchemy import URL, Connection, create_engine, event, insert, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from router.hooks.sending import sending, sends_ahead, side_by_side
-from tests.faults.ledger import ENTRIES, Ledgers, assert_whole, recovers
+from tests.faults.ledger import (
+    ENTRIES,
+    Ledgers,
+    assert_whole,
+    open_ledger,
+    prepare,
+    recovers,
+    transact,
+)
+from tests.faults.scenes import is_whole
 from tests.support.databases import MakeDatabases, query
 
 LOCK = "SELECT pg_advisory_lock(20070612)"
@@ -99,3 +108,28 @@ def interrupt_when_it_sleeps(url: URL) -> None:
     while query(url, SLEEPERS) == [(0,)] and time.monotonic() < deadline:
         time.sleep(0.02)
     _thread.interrupt_main()
+
+
+@pytest.mark.parametrize(
+    ("given", "used"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply",) * 2]
+)
+def test_a_decision_is_durable(make_databases: MakeDatabases, given: str, used: str) -> None:
+    """It must not be lost by a crash of its server; what is durable enough stays as it is."""
+    used_by: list[object] = []
+    with open_ledger(make_databases("postgresql", 2)) as router:
+        prepare(router)
+        query(router.engines["b0"].url, alter(router.engines["b0"].url.database, given))
+        router.dispose()
+
+        @event.listens_for(router.engines["b0"], "commit")
+        def look(connection: Connection) -> None:
+            used_by.append(connection.exec_driver_sql("SHOW synchronous_commit").scalar())
+
+        transact(router, 1)
+        assert used_by == [used]
+        assert is_whole(router)
+
+
+def alter(database: str | None, commits: str) -> str:
+    """Return the statement that sets for a database how durable its commits are."""
+    return f"ALTER DATABASE {database} SET synchronous_commit = {commits}"
