@@ -178,6 +178,10 @@ CATALOGUE: dict[str, Entry] = {
         "no such unique key",
         "name an entry of `unique:`, and the metadata that has its table",
     ),
+    "R213": Entry(
+        "a session that is to be bound beside its map",
+        "write it under `binds:`, or make the session with `binds=`, without routing",
+    ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(
         "a read over several shards that is not a plain SELECT",

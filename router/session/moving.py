@@ -130,7 +130,8 @@ def _is_changed(state: InstanceState[Any], column: Any) -> bool:
         name = state.mapper.get_property_by_column(column).key
     except Exception:  # noqa: BLE001 - a column that is not mapped
         return False
-    return name in state.committed_state and name in state.dict
+    # What has been given the value that it had is not written, as in any flush.
+    return name in state.committed_state and state.attrs[name].history.has_changes()
 
 
 def _refuse_unknown_columns(table: Table, connection: Connection) -> None:

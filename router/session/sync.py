@@ -204,6 +204,20 @@ class RoutingSession(Session):
             }
         )
 
+    def bind_mapper(self, mapper: Any, bind: Any) -> None:
+        """Bind a class; only of a session without a router: a map says where classes are."""
+        self._refuse_binds()
+        super().bind_mapper(mapper, bind)
+
+    def bind_table(self, table: Any, bind: Any) -> None:
+        """Bind a table; only of a session without a router: a map says where tables are."""
+        self._refuse_binds()
+        super().bind_table(table, bind)
+
+    def _refuse_binds(self) -> None:
+        if self._routing is not None:
+            raise RoutingError("R213", "a bind of one session, which the map knows nothing of")
+
     def connection(self, bind_arguments: Any = None, execution_options: Any = None) -> Connection:
         """Return the transaction's connection to the database that `bind_arguments` name."""
         routing = self._routing

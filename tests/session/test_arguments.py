@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -126,6 +127,25 @@ def test_query_cls(make: Make) -> None:
         assert query.names() == ["c"] * 6
         assert query.filter(Customer.id == 3).one().orders[0].total == 3
         assert query.filter_by(id=3).count() == 1
+
+
+@pytest.mark.skipif(
+    "execution_options" not in signature(Session).parameters, reason="new in SQLAlchemy 2.1"
+)
+def test_execution_options(make: Make, full: Router) -> None:
+    """They go with every statement of the session, to every shard."""
+    heard = []
+    for name, engine in full.engines.items():
+
+        def note(connection: Any, *rest: Any, name: str = name) -> None:
+            context = rest[3]
+            heard.append((name, context.execution_options.get("note")))
+
+        event.listen(engine, "before_cursor_execute", note)
+    with make(execution_options={"note": 7}) as session:
+        assert len(session.scalars(select(Customer)).all()) == 6
+        assert session.execution_options == {"note": 7}
+    assert sorted(set(heard)) == [("d0", 7), ("d1", 7), ("d2", 7)]
 
 
 def test_close_resets_only(make: Make) -> None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, inspect, select, text
+from sqlalchemy import (
+    ForeignKey,
+    ForeignKeyConstraint,
+    delete,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.orm.exc import StaleDataError
@@ -46,6 +54,19 @@ def test_a_row_moves(full: Router) -> None:
         note.text = "again"
         session.commit()
     assert rows(full, "SELECT customer_id, text FROM notes") == {"d0": [(2, "again")], "d1": []}
+
+
+def test_what_was_not_changed_stays_as_the_database_has_it(full: Router) -> None:
+    """Also what was given the value that it had when it was loaded."""
+    with full.sessionmaker()() as session:
+        note = session.scalars(select(Note).where(Note.customer_id == 1)).one()
+        session.execute(delete(Note).where(Note.customer_id == 2))
+        behind = update(Note).where(Note.customer_id == 1).values(text="new")
+        session.execute(behind, execution_options={"synchronize_session": False})
+        note.customer_id, note.text = 2, "of 1"
+        session.commit()
+        assert note.text == "new"
+    assert rows(full, "SELECT customer_id, text FROM notes") == {"d0": [(2, "new")], "d1": []}
 
 
 def test_a_primary_key_moves(full: Router) -> None:
