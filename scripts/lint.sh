@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/pyright --pythonpath .venv/bin/python
+.venv/bin/basedpyright --pythonpath .venv/bin/python
 if command -v shellcheck >/dev/null; then
   shellcheck scripts/*.sh .ci/run
 fi

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drop_in.sessions import Kind, substitute
+from tests.drop_in.sessions import Kind, listen_again, substitute
 
 KIND = "ROUTER_DROP_IN_KIND"
 OUTCOMES = "ROUTER_DROP_IN_OUTCOMES"
@@ -23,6 +23,11 @@ _reasons: dict[str, str] = {}
 def pytest_configure() -> None:
     """Put our session in its place, before any module of tests is imported."""
     substitute(Kind(os.environ[KIND]))
+
+
+def pytest_runtest_setup() -> None:
+    """Listen to our own sessions again: some tests take all listeners away."""
+    listen_again()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -11,10 +11,11 @@ import sqlalchemy.ext.asyncio.session as asyncio_module
 import sqlalchemy.orm as orm_package
 import sqlalchemy.orm.scoping as scoping_module
 import sqlalchemy.orm.session as session_module
-from sqlalchemy import Engine
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
 from router import Router, RoutingSession
+from router.session import sync
 
 
 class Kind(Enum):
@@ -76,6 +77,19 @@ def complete(cls: type[RoutingSession]) -> Any:
     own = {name: getattr(cls, name) for name in functions if not name.startswith("_")}
     specials = {name: getattr(cls, name) for name in ("__iter__", "__contains__")}
     return type("Session", (cls,), {**own, **specials})
+
+
+def listen_again() -> None:
+    """Have our session hear the events that it needs, if it does not any more."""
+    for name, (listener, options) in _LISTENERS.items():
+        if not event.contains(RoutingSession, name, listener):
+            event.listen(RoutingSession, name, listener, **options)
+
+
+_LISTENERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "after_transaction_create": (sync._route_transaction, {"insert": True}),
+    "before_flush": (sync._route_flush, {}),
+}
 
 
 def substitute(kind: Kind) -> None:
