@@ -31,12 +31,16 @@ class Branches:
 
     def __init__(self, engines: Engines) -> None:
         self._engines = engines
+        self._able: dict[str, bool] = {}
         self.identities = Identities()
         self.journal = Journal()
 
     def can_prepare(self, database: str) -> bool:
         """Return whether a transaction of a database of the map can be prepared."""
-        return database in self._preparable
+        found = self._able.get(database)
+        if found is None:
+            found = self._able[database] = can_prepare(self._engines[database])
+        return found
 
     def agree(self, engines: Collection[Engine], unable: Sequence[Engine]) -> bool:
         """Return whether the one of `engines` that is unable to be prepared may decide.
@@ -73,10 +77,6 @@ class Branches:
             identity = self._identity_of(transaction.named)
         branch = Branch(transaction.gtid, str(identity), own)
         xa.start(connection, branch.xid(_connection_id(connection)))
-
-    @cached_property
-    def _preparable(self) -> frozenset[str]:
-        return frozenset(name for name, engine in self._engines.items() if can_prepare(engine))
 
     @cached_property
     def _unpreparable(self) -> str | None:
