@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Delete, false, select, type_coerce
+from sqlalchemy.orm.attributes import flag_modified
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks.dml import with_criteria
@@ -145,6 +146,7 @@ class Finders:
         mapper: Any = finding.mapper
         name = partial(_attribute, mapper)
         given = {name(column): value for column, value in finding.values.items()}
+        place = {name(column) for column in _key_columns(self._routing, execution)}
         count = 0
         for some in chunks(list(rows)):
             query = select(mapper).where(named_by(finding.keys, some))
@@ -153,6 +155,9 @@ class Finders:
                 computed = zip(map(name, finding.computed), rows[key][1], strict=True)
                 for attribute, value in {**given, **dict(computed)}.items():
                     setattr(one, attribute, value)
+                    if attribute not in place:
+                        # Written, whatever the session believes the row to have.
+                        flag_modified(one, attribute)
                 count += 1
         self._routing.session.flush()
         return Counted(count)
@@ -169,6 +174,13 @@ def chunks(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Yield as many keys at a time as one statement may name."""
     for start in range(0, len(keys), KEYS):
         yield keys[start : start + KEYS]
+
+
+def _key_columns(routing: Routing, execution: Execution) -> Iterator[Any]:
+    """Yield the columns that say where rows of the written table are, and which they are."""
+    table = plain_table(resolved(execution.statement).table)
+    binding: Any = routing.wiring.binds.of_table(table)
+    yield from (one for one in table.columns if one.primary_key or one.name in binding.key)
 
 
 def _attribute(mapper: Any, column: Any) -> str:

@@ -69,6 +69,20 @@ def test_what_was_not_changed_stays_as_the_database_has_it(full: Router) -> None
     assert rows(full, "SELECT customer_id, text FROM notes") == {"d0": [(2, "new")], "d1": []}
 
 
+def test_an_update_writes_what_it_says(full: Router) -> None:
+    """Also where an object in the session has that value, and the database has not."""
+    with full.sessionmaker()() as session:
+        session.execute(delete(Note).where(Note.customer_id == 2))
+        note = session.scalars(select(Note).where(Note.customer_id == 1)).one()
+        behind = update(Note).where(Note.customer_id == 1).values(text="new")
+        session.execute(behind, execution_options={"synchronize_session": False})
+        move = update(Note).where(Note.customer_id == 1).values(customer_id=2, text="of 1")
+        assert session.execute(move).rowcount == 1
+        session.commit()
+        assert note.text == "of 1"
+    assert rows(full, "SELECT customer_id, text FROM notes") == {"d0": [(2, "of 1")], "d1": []}
+
+
 def test_a_primary_key_moves(full: Router) -> None:
     """By its relationship; the version counts on."""
     with full.sessionmaker()() as session:
