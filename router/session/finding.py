@@ -146,7 +146,7 @@ class Finders:
         mapper: Any = finding.mapper
         name = partial(_attribute, mapper)
         given = {name(column): value for column, value in finding.values.items()}
-        place = {name(column) for column in _key_columns(self._routing, execution)}
+        place = {attribute.key for attribute in finding.keys}
         count = 0
         for some in chunks(list(rows)):
             query = select(mapper).where(named_by(finding.keys, some))
@@ -174,13 +174,6 @@ def chunks(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Yield as many keys at a time as one statement may name."""
     for start in range(0, len(keys), KEYS):
         yield keys[start : start + KEYS]
-
-
-def _key_columns(routing: Routing, execution: Execution) -> Iterator[Any]:
-    """Yield the columns that say where rows of the written table are, and which they are."""
-    table = plain_table(resolved(execution.statement).table)
-    binding: Any = routing.wiring.binds.of_table(table)
-    yield from (one for one in table.columns if one.primary_key or one.name in binding.key)
 
 
 def _attribute(mapper: Any, column: Any) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy.exc import StatementError
 
 from router.errors import TransactionInDoubtError
-from router.hooks.sending import Steps, at_once, side_by_side
+from router.hooks.sending import Steps, at_once, sends_ahead, side_by_side
 from router.transaction import probes, protocol
 from router.transaction.journal import Journal
 from router.transaction.names import Branch
@@ -56,7 +56,7 @@ class Coordinator:
         self._decider = decider
         self._others = {one.database: one for one in others}
         self._all: dict[str, Participant] = {decider.database: decider, **self._others}
-        self._send_ahead = all(one.sends_ahead for one in self._all.values())
+        self._send_ahead = all(sends_ahead(one.connection) for one in self._all.values())
         names = tuple(self._others)
         self._parties = protocol.Parties(decider.database, names, decider.records_first)
         self._run = run

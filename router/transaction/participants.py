@@ -12,7 +12,7 @@ from sqlalchemy import exc as sa_exc
 from router.errors import CrossShardError
 from router.hooks import xa
 from router.hooks.cancelling import has_failed
-from router.hooks.sending import Steps, at_once, sending, sends_ahead
+from router.hooks.sending import Steps, at_once, sending
 from router.transaction import log
 from router.transaction.listing import prepared
 from router.transaction.names import Branch
@@ -53,11 +53,6 @@ class Participant:
         self._transaction = transaction
         self._over = over
         self._ended = False
-
-    @property
-    def sends_ahead(self) -> bool:
-        """Whether its steps can be taken beside those of others."""
-        return sends_ahead(self.connection)
 
     def recording(self, gtid: str, participants: Collection[str]) -> Steps:
         """Write what the commit of this transaction will mean."""

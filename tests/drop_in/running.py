@@ -36,7 +36,7 @@ def run(kind: Kind, source: Path, url: str, tests: Sequence[str], processes: int
     """
     with TemporaryDirectory() as directory:
         outcomes = Path(directory, "outcomes.json")
-        # Its own tests are called `tests`, too, for whoever runs where they are.
+        # The plugin is ours, and the tests run where they are.
         paths = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {KIND: kind.value, OUTCOMES: str(outcomes), "PYTHONPATH": paths}
         options = ["-o", "addopts=", "-p", MODULE, "-p", "no:cacheprovider", "--dburi", url]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import sqlalchemy
 
@@ -19,15 +20,18 @@ def fetched() -> Path:
     unpacked = home / f"sqlalchemy-{version}"
     if not unpacked.exists():
         home.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(_downloaded(home, version)) as archive:
-            archive.extractall(home, filter="data")
+        # What is there is whole, also when this is interrupted.
+        with TemporaryDirectory(dir=home) as directory:
+            with tarfile.open(_downloaded(Path(directory), version)) as archive:
+                archive.extractall(directory, filter="data")
+            Path(directory, unpacked.name).rename(unpacked)
     return unpacked
 
 
-def _downloaded(home: Path, version: str) -> Path:
-    options = ["--no-deps", "--no-binary", ":all:", "--dest", str(home)]
+def _downloaded(directory: Path, version: str) -> Path:
+    options = ["--no-deps", "--no-binary", ":all:", "--dest", str(directory)]
     wanted = f"sqlalchemy=={version}"
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", *options, wanted], check=True
     )
-    return next(home.glob(f"[sS][qQ][lL][aA]lchemy-{version}.tar.gz"))
+    return next(directory.glob(f"*-{version}.tar.gz"))
