@@ -1,29 +1,20 @@
 """Parts of INSERT, UPDATE and DELETE statements that are put together anew.
 
 Leans on `Insert._multi_values` and `._generate`, on the `_values`, `_ordered_values`,
-`_where_criteria`, `_with_options` and `_returning` of DML statements, on
-`BulkUDCompileState._eval_condition_from_statement` (`_BulkUDCompileState` from 2.1 on), which
-decides whether the ORM can evaluate criteria in Python, and on what `ColumnDefault` calls its
-functions with.  Checked against 2.0.40 and 2.1.9.
+`_where_criteria`, `_with_options` and `_returning` of DML statements, and on what
+`ColumnDefault` calls its functions with.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Column, type_coerce
-from sqlalchemy.orm import bulk_persistence
-from sqlalchemy.orm.evaluator import UnevaluatableError
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import UserDefinedType
-
-_CompileState: Any = getattr(bulk_persistence, "_BulkUDCompileState", None) or getattr(  # noqa: B009
-    bulk_persistence, "BulkUDCompileState"
-)
 
 
 class Raw(UserDefinedType[Any]):
@@ -55,16 +46,6 @@ def loader_options(statement: Any) -> Sequence[Any]:
     """Return the options of an ORM statement, such as criteria that are added to it."""
     options: Sequence[Any] = getattr(statement, "_with_options", ())
     return options
-
-
-def evaluates(statement: Any, mapper: Any) -> bool:
-    """Return whether the ORM can evaluate the criteria of an UPDATE or DELETE in Python."""
-    options: Any = SimpleNamespace(_subject_mapper=mapper)
-    try:
-        _CompileState._eval_condition_from_statement(options, statement)
-    except UnevaluatableError:
-        return False
-    return True
 
 
 def functions_of(statement: Any, names: frozenset[str]) -> list[FunctionElement[Any]]:

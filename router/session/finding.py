@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm.attributes import flag_modified
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks.dml import with_criteria
+from router.hooks.evaluation import Strategy, matched, strategy_of
 from router.hooks.statements import plain_table, resolved
 from router.hooks.written import Counted, written
 from router.route.finding import Finding, finding_of, named_by
@@ -51,12 +53,31 @@ class Finders:
         options = {**_reading(execution.options), **execution.flushed(self._routing.session)}
         found = self._found(execution, finding, options)
         rows = {key: found[key] for key in self._locked(execution, finding, found, options)}
-        if target.tier is Tier.MOVED:
-            return self._moved(execution, finding, rows, options)
-        with self._routing.writes.tearing_shards():
-            result = self._written(execution, finding, rows)
-            self._keep(statement, list(rows))
-        return result
+        with self._evaluating(execution, finding, rows):
+            if target.tier is Tier.MOVED:
+                return self._moved(execution, finding, rows, options)
+            with self._routing.writes.tearing_shards():
+                result = self._written(execution, finding, rows)
+                self._keep(statement, list(rows))
+            return result
+
+    @contextmanager
+    def _evaluating(
+        self, execution: Execution, finding: Finding, rows: Mapping[Row, Any]
+    ) -> Iterator[None]:
+        """Let objects that match as the session has them follow, whose rows do not match."""
+        statement, mapper = resolved(execution.statement), finding.mapper
+        if mapper is None or (
+            strategy_of(statement, mapper, execution.options) is not Strategy.EVALUATE
+        ):
+            yield
+            return
+        width = len(mapper.primary_key)
+        others = matched(self._routing.session, statement, mapper).without(
+            {key[:width] for key in rows}
+        )
+        yield
+        others.synchronise()
 
     def _keep(self, statement: Any, keys: list[Row]) -> None:
         """Bring lookup tables in step with the rows that were written."""

@@ -14,7 +14,8 @@ from sqlalchemy import Insert
 
 from router.execute.parallel import Order, run_all
 from router.hooks.colour import in_greenlet
-from router.hooks.dml import evaluates, given_rows, with_rows
+from router.hooks.dml import given_rows, with_rows
+from router.hooks.evaluation import Strategy, strategy_of
 from router.hooks.mappers import subject_of
 from router.hooks.statements import on_conflict, resolved
 from router.hooks.written import written
@@ -105,12 +106,9 @@ class Splitting:
         mapper = subject_of(statement)
         if mapper is None or token or isinstance(statement, Insert):
             return {}, {}
-        given = {**statement.get_execution_options(), **execution.options}
-        how = given.get("synchronize_session", "auto")
-        if how == "auto":
-            how = "evaluate" if evaluates(statement, mapper) else "fetch"
-        others = False if how == "evaluate" else how
-        return {"synchronize_session": how}, {"synchronize_session": others}
+        how = strategy_of(statement, mapper, execution.options)
+        others = Strategy.NONE if how is Strategy.EVALUATE else how
+        return {"synchronize_session": how.value}, {"synchronize_session": others.value}
 
     # -- both ------------------------------------------------------------------------------
 

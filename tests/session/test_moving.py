@@ -14,7 +14,7 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -81,6 +81,26 @@ def test_an_update_writes_what_it_says(full: Router) -> None:
         session.commit()
         assert note.text == "of 1"
     assert rows(full, "SELECT customer_id, text FROM notes") == {"d0": [(2, "of 1")], "d1": []}
+
+
+@pytest.mark.parametrize("how", ["auto", "evaluate"])
+def test_an_object_whose_row_is_gone_follows_an_update(full: Router, how: str) -> None:
+    """As SQLAlchemy evaluates the criteria in Python, whatever became of the row."""
+    with full.sessionmaker()() as session:
+        gone = session.scalars(select(Note).where(Note.customer_id == 1)).one()
+        behind = delete(Note).where(Note.customer_id == 1)
+        session.execute(behind, execution_options={"synchronize_session": False})
+        move = update(Note).where(Note.customer_id == 1).values(customer_id=2, text="moved")
+        assert session.execute(move, execution_options={"synchronize_session": how}).rowcount == 0
+        assert (gone.customer_id, gone.text) == (2, "moved")
+        assert not session.dirty
+
+
+def test_an_update_that_cannot_be_evaluated_says_so(full: Router) -> None:
+    """As SQLAlchemy's own."""
+    move = update(Note).where(Note.text.in_(select(Customer.name))).values(customer_id=2)
+    with full.sessionmaker()() as session, pytest.raises(InvalidRequestError, match="evaluate"):
+        session.execute(move, execution_options={"synchronize_session": "evaluate"})
 
 
 def test_a_primary_key_moves(full: Router) -> None:
