@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, cast, insert, literal, literal_column, select, type_coerce
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    cast,
+    insert,
+    literal,
+    literal_column,
+    select,
+    type_coerce,
+)
 from sqlalchemy import exc as sa_exc
 from sqlalchemy import types as sa_types
 from sqlalchemy.sql import Select
@@ -14,7 +23,7 @@ from sqlalchemy.sql import Select
 from router.gather.labels import LABEL
 from router.gather.plan import Source
 from router.gather.tables import described
-from router.hooks.driver import call_in_lane
+from router.hooks.driver import call_in_lane, is_beside_others
 
 BATCH = 1_000
 """Rows that are held at a time."""
@@ -39,7 +48,7 @@ def open_rows(
     query = rows_to_copy(source, place, limit)
     if origin.dialect.name != target.dialect.name:
         return _values(origin, target, source, query)
-    if _speaks_copy(origin) and _speaks_copy(target):
+    if _speaks_copy(origin) and _speaks_copy(target) and not is_beside_others():
         rendered = _rendered(origin, query)
         if rendered is not None:
             return _binary(origin, source, rendered)
@@ -124,7 +133,7 @@ def _binary(origin: Connection, source: Source, query: str) -> Opened:
 
 
 def _as_sent(origin: Connection, source: Source, query: Select[Any]) -> Opened:
-    result = origin.execute(query, execution_options={"stream_results": True})
+    result = _executed(origin, query)
 
     def drain(target: Connection) -> int:
         sql, copied = _insert_sql(target, source), 0
@@ -134,6 +143,15 @@ def _as_sent(origin: Connection, source: Source, query: Select[Any]) -> Opened:
         return copied
 
     return Opened(drain, result.close)
+
+
+def _executed(origin: Connection, query: Select[Any]) -> CursorResult[Any]:
+    """Return the rows of a query: as they come, if nothing else is sent to `origin` meanwhile.
+
+    Where several calls of a session go on, each may gather from the same connections; and on
+    MySQL and MariaDB, a statement ends what a connection was about to send.
+    """
+    return origin.execute(query, execution_options={"stream_results": not is_beside_others()})
 
 
 def _insert_sql(target: Connection, source: Source) -> str:
@@ -151,7 +169,7 @@ def _insert_sql(target: Connection, source: Source) -> str:
 def _values(origin: Connection, target: Connection, source: Source, query: Select[Any]) -> Opened:
     stand_in = described(source, target.dialect, alike=False)
     names = [one.name for one in stand_in.columns]
-    result = origin.execute(query, execution_options={"stream_results": True})
+    result = _executed(origin, query)
 
     def drain(target: Connection) -> int:
         copied = 0

@@ -18,7 +18,7 @@ from greenlet import getcurrent
 from sqlalchemy import Connection, Engine
 
 from router.hooks import cancelling, psycopg_waits
-from router.hooks.colour import begin, in_greenlet
+from router.hooks.colour import among_tasks, begin, in_greenlet
 from router.lanes.lane import Lane, current_lane
 from router.lanes.link import Link
 from router.lanes.pace import Measured, Pace
@@ -77,6 +77,11 @@ def connect(engine: Engine) -> Connection:
         return engine.connect()
     found: Connection = lane.wait(engine.connect, link, "connect", undo=Connection.close)
     return found
+
+
+def is_beside_others() -> bool:
+    """Return whether other calls of the same session may go on while this one waits."""
+    return current_lane() is not None or among_tasks.get()
 
 
 def opens_below_asyncio(engine: Engine) -> bool:

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 from sqlalchemy.util import EMPTY_DICT
 
-from router.hooks.colour import among_tasks, taking_turns
-from router.hooks.driver import connect, opens_below_asyncio
+from router.hooks.colour import taking_turns
+from router.hooks.driver import connect, is_beside_others, opens_below_asyncio
 from router.lanes.lane import current_lane
 
 Enlist = Callable[[Any, Any], Connection]
@@ -48,7 +48,7 @@ class _Opened:
 
 def opens_first(engine: Engine) -> bool:
     """Return whether a connection is opened before the session is told to enlist it."""
-    return current_lane() is not None or among_tasks.get() or opens_below_asyncio(engine)
+    return is_beside_others() or opens_below_asyncio(engine)
 
 
 def enlist_opened(
@@ -82,6 +82,12 @@ def enlist_in_savepoint(
         transaction._parent._connection_for_bind(engine, options)
         with _alone(transaction):
             return enlist(engine, None)
+
+
+def after_others(transaction: Any, enlist: Callable[[], Connection]) -> Connection:
+    """Enlist when no other task does."""
+    with _alone(transaction):
+        return enlist()
 
 
 def _open(session: Any, engine: Engine, options: Any, begun: Begun | None) -> Connection:

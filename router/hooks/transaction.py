@@ -1,8 +1,8 @@
 """The root transaction of a session: which databases wrote, and how they commit.
 
 Leans on `SessionTransaction._connection_for_bind`, `._prepare_impl`, `.commit`, `._connections`,
-`._parent`, `._state`, `.declare_states`, `._expect_state` and `_StateChangeStates`.
-Checked against 2.0.40 and 2.1.9.
+`._parent`, `._state`, `._transaction_is_active`, `.declare_states`, `._expect_state` and
+`_StateChangeStates`.  Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
-from router.hooks.colour import finish
+from router.hooks.colour import among_tasks, finish
 from router.hooks.enlisting import (
+    after_others,
     close,
     endings,
     enlist_begun,
@@ -66,6 +67,8 @@ class RoutedTransaction(SessionTransaction):
             return cast(Connection, bind)
         enlist = super()._connection_for_bind
         if bind in self._connections:
+            if self._is_enlisting_another():
+                return after_others(self, partial(enlist, bind, execution_options))
             return enlist(bind, execution_options)
         session: Any = self.session
         if self._connections and self._parent is None:
@@ -81,6 +84,14 @@ class RoutedTransaction(SessionTransaction):
         if begun is None:
             return enlist(bind, execution_options)
         return enlist_begun(self, bind, execution_options, begun, enlist)
+
+    def _transaction_is_active(self) -> bool:
+        return super()._transaction_is_active() or self._is_enlisting_another()
+
+    def _is_enlisting_another(self) -> bool:
+        """Return whether a task beside this one is enlisting a connection."""
+        state = self._state is SessionTransactionState.PROVISIONING_CONNECTION
+        return state and among_tasks.get()
 
     def enlist(self, engine: Engine) -> None:
         """Let the database of `engine` take part from now on."""

@@ -88,7 +88,7 @@ class Entities:
         self._refuse(execution, statement)
         parts = parts_of(statement, self._routing.wiring.needs_token)
         columns = [column for part in parts for column in part.selected()]
-        computed = with_options(statement.with_only_columns(*columns, maintain_column_froms=True))
+        computed = with_options(statement.with_only_columns(*columns))
         rows = compute(execution.of(computed)).all()
         ends = _ends(parts)
         cells = [[row[start:end] for row in rows] for start, end in ends]

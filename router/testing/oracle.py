@@ -28,6 +28,7 @@ from router.testing import merged, ranks
 from router.testing.answers import Answer, Judge, answer_of
 
 TextKey = Callable[[str], Hashable]
+Sessions = Callable[[], Session]
 
 
 class Outcome(Enum):
@@ -72,16 +73,25 @@ class Oracle:
     text_key:
         Gives two texts the same value where the database's collation takes them for equal.
         By default only equal texts are equal; MySQL and MariaDB are asked.
+    sessions:
+        Makes the sessions that are asked; by default, ``router.sessionmaker()`` does.
     """
 
-    def __init__(self, router: Any, engine: Engine, *, text_key: TextKey | None = None) -> None:
+    def __init__(
+        self,
+        router: Any,
+        engine: Engine,
+        *,
+        text_key: TextKey | None = None,
+        sessions: Sessions | None = None,
+    ) -> None:
         self.router = router
         self.engine = engine
         self._text_key = text_key or self._default_text_key()
         self._known: frozenset[Hashable] = frozenset()
-        self._sessions: sessionmaker[Any] = router.sessionmaker()
+        self._sessions: Sessions = sessions or router.sessionmaker()
         self._plain = sessionmaker(engine)
-        self._shared: dict[sessionmaker[Any], Session] = {}
+        self._shared: dict[Sessions, Session] = {}
 
     def fill(self) -> dict[str, int]:
         """Copy all rows from the shards to the one database; return how many, by table."""
@@ -139,7 +149,7 @@ class Oracle:
                 self._shared = {}
 
     @contextmanager
-    def _opened(self, make: sessionmaker[Any]) -> Iterator[Session]:
+    def _opened(self, make: Sessions) -> Iterator[Session]:
         shared = self._shared.get(make)
         if shared is None:
             with make() as session:

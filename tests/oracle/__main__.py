@@ -9,12 +9,14 @@ import tempfile
 import threading
 import warnings
 from contextlib import ExitStack
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 from tests.oracle.report import run
 from tests.oracle.worlds import DIALECTS, icu_databases, world
 from tests.support.broker import Broker
+from tests.support.colours import Colour
 from tests.support.databases import fresh_databases
 
 
@@ -22,6 +24,7 @@ def main() -> int:
     """Run; return 1 where an answer was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.oracle", description=__doc__)
     parser.add_argument("--dialect", choices=DIALECTS, default="sqlite")
+    parser.add_argument("--colour", type=Colour, choices=list(Colour), default=Colour.SYNC)
     parser.add_argument("--statements", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first statement")
     parser.add_argument("--seed", default="")
@@ -41,11 +44,12 @@ def main() -> int:
                 else fresh_databases(broker, directory)
             )
             oracle = stack.enter_context(
-                world(given.dialect, given.seed, stack.enter_context(databases))
+                world(given.dialect, given.seed, stack.enter_context(databases), given.colour)
             )
             numbers = range(given.first, given.first + given.statements)
             wanted = takewhile(lambda _: not stopped.is_set(), numbers)
-            report = run(oracle, given.dialect, given.seed, wanted)
+            statements = partial(run, oracle, given.dialect, given.seed, wanted)
+            report = given.colour.within(statements, oracle.router)
     finally:
         broker.close()
     sys.stdout.write("\n".join(report.lines(given.examples)) + "\n")

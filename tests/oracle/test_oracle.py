@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select
@@ -21,6 +23,7 @@ from tests.oracle.report import UNUSUAL, Report, run
 from tests.oracle.schema import Customer, Order
 from tests.oracle.worlds import DIALECTS, icu_databases, world
 from tests.support.broker import Servers
+from tests.support.colours import Colour
 from tests.support.databases import fresh_databases
 
 STATEMENTS = int(os.environ.get("ROUTER_STATEMENTS", "250"))
@@ -35,32 +38,47 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=DIALECTS)
-def oracle(
+@dataclass(frozen=True)
+class World:
+    """An oracle, and what it is asked through."""
+
+    dialect: str
+    colour: Colour
+    oracle: Oracle
+
+
+WORLDS = [
+    *((dialect, Colour.SYNC) for dialect in DIALECTS),
+    *((dialect, Colour.ASYNC) for dialect in DIALECTS if dialect != "postgresql-icu"),
+]
+
+
+@pytest.fixture(scope="module", params=WORLDS, ids=lambda pair: f"{pair[0]}-{pair[1].value}")
+def asked(
     request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Oracle]]:
+) -> Iterator[World]:
     """The traps on every dialect, PostgreSQL with C and with ICU collations."""
-    dialect = request.param
+    dialect, colour = request.param
     with ExitStack() as stack:
         if dialect == "postgresql-icu":
             try:
                 made = stack.enter_context(
-                    world(dialect, SEED, stack.enter_context(icu_databases()))
+                    world(dialect, SEED, stack.enter_context(icu_databases()), colour)
                 )
             except ServerError as error:
                 pytest.skip(f"{NOT_RUN} {error.what}")
         else:
             directory = tmp_path_factory.mktemp("oracle")
             make = stack.enter_context(fresh_databases(servers, directory))
-            made = stack.enter_context(world(dialect, SEED, make))
-        yield dialect, made
+            made = stack.enter_context(world(dialect, SEED, make, colour))
+        yield World(dialect, colour, made)
 
 
 @pytest.fixture(scope="module")
-def report(oracle: tuple[str, Oracle]) -> Report:
+def report(asked: World) -> Report:
     """What came of the statements."""
-    dialect, asked = oracle
-    made = run(asked, dialect, SEED, range(STATEMENTS))
+    statements = partial(run, asked.oracle, asked.dialect, SEED, range(STATEMENTS))
+    made = asked.colour.within(statements, asked.oracle.router)
     sys.stdout.write("\n".join(made.lines()) + "\n")
     return made
 
@@ -87,10 +105,9 @@ def test_the_statements_are_worth_something(report: Report) -> None:
     assert report.tiers["GATHERED"] > STATEMENTS / 20
 
 
-def test_one_statement_has_one_time_and_one_dice(oracle: tuple[str, Oracle]) -> None:
+def test_one_statement_has_one_time_and_one_dice(asked: World) -> None:
     """What differs from call to call is refused, or has one value for all shards."""
-    _, asked = oracle
-    with asked.router.sessionmaker()() as session:
+    with asked.oracle.router.sessionmaker()() as session:
         moments = select(func.now(), Customer.id).order_by(Customer.name)
         assert len({row[0] for row in session.execute(moments)}) == 1
         drawn = session.execute(select(Order.number).order_by(func.random()).limit(3)).all()

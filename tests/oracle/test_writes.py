@@ -9,12 +9,13 @@ import gc
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import Engine, create_engine, insert, select
 from sqlalchemy import exc as sa_exc
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 
@@ -24,6 +25,7 @@ from tests.oracle import schema
 from tests.oracle.rows import Rows, spread
 from tests.oracle.units import MODELS, Action, Units, objects
 from tests.support.broker import Servers
+from tests.support.colours import Colour
 from tests.support.databases import fresh_databases
 
 UNITS = int(os.environ.get("ROUTER_STATEMENTS", "12"))
@@ -38,10 +40,20 @@ pytestmark = [
     pytest.mark.timeout(0 if UNITS > 200 else 300),
 ]
 
-Pair = tuple[Router, Engine]
+
+class Pair(NamedTuple):
+    """A router of the shards, and one of one database."""
+
+    router: Router
+    single: Router
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+Make = Callable[[], Any]
+SINGLE = "single"
+KINDS = ("sqlite", "postgresql", "mariadb")
+
+
+@pytest.fixture(params=KINDS)
 def pair(
     request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pair]:
@@ -50,30 +62,49 @@ def pair(
     with fresh_databases(servers, tmp_path_factory.mktemp("writes")) as make:
         *shards, single = make(dialect, schema.DATABASES + 1)
         rows = [pair for pair in Rows(SEED, dialect).all() if pair[0] is not schema.Ticket]
-        engine = create_engine(single)
-        schema.Base.metadata.create_all(engine)
-        with Router.from_dict(schema.shard_map(shards), metadata=schema.Base.metadata) as router:
+        with (
+            Router.from_dict(schema.shard_map(shards), metadata=schema.Base.metadata) as router,
+            Router.from_dict(_map_of_one(single)) as one,
+        ):
+            schema.Base.metadata.create_all(one.engines[SINGLE])
             router.create_all()
             spread(router, rows)
-            with engine.begin() as connection:
+            with one.engines[SINGLE].begin() as connection:
                 for model, some in rows:
                     connection.execute(insert(getattr(model, "__table__", model)), some)
-            yield router, engine
-        engine.dispose()
+            yield Pair(router, one)
         gc.unfreeze()
 
 
-def test_units_of_work(pair: Pair, request: pytest.FixtureRequest) -> None:
+def _map_of_one(url: str) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "databases": {SINGLE: {"url": url}},
+        "keyspaces": {"all": {"database": SINGLE}},
+    }
+
+
+@pytest.mark.parametrize("colour", Colour)
+def test_units_of_work(pair: Pair, colour: Colour, request: pytest.FixtureRequest) -> None:
     """What is seen of each action, of all objects after it, and of all rows now and then."""
-    router, engine = pair
-    units, outcomes = Units(f"{request.node.name}{SEED}"), Counter[str]()
-    make = router.sessionmaker()
+    units = Units(f"{request.node.name}{SEED}")
+    makes = colour.sessions(pair.router), colour.plain_sessions(pair.single, SINGLE)
+    outcomes = colour.within(partial(_compare_units, pair.router, units, *makes), *pair)
+    sys.stdout.write("\n".join(f"{key}: {count}" for key, count in sorted(outcomes.items())) + "\n")
+    equal = sum(count for key, count in outcomes.items() if key.endswith("equal"))
+    refused = {key for key in outcomes if key.endswith("refused")}
+    assert equal > outcomes.total() * 0.7
+    assert not refused
+
+
+def _compare_units(router: Router, units: Units, routing: Make, single: Make) -> Counter[str]:
+    outcomes = Counter[str]()
     for number in range(UNITS):
         if number % KEPT == 0:
             # Collecting garbage, as is done after every action, looks only at what is new.
             gc.collect()
             gc.freeze()
-        with make() as routed, Session(engine) as plain:
+        with routing() as routed, single() as plain:
             done = []
             for name, action in units.unit():
                 done.append(name)
@@ -87,12 +118,8 @@ def test_units_of_work(pair: Pair, request: pytest.FixtureRequest) -> None:
                 routed.commit()
                 plain.commit()
         if number % EVERY == 0 or number == UNITS - 1:
-            _compare_rows(router, engine, f"unit {number}: {done}")
-    sys.stdout.write("\n".join(f"{key}: {count}" for key, count in sorted(outcomes.items())) + "\n")
-    equal = sum(count for key, count in outcomes.items() if key.endswith("equal"))
-    refused = {key for key in outcomes if key.endswith("refused")}
-    assert equal > outcomes.total() * 0.7
-    assert not refused
+            _compare_rows(router, routing, single, f"unit {number}: {done}")
+    return outcomes
 
 
 def _outcome(routed: Session, plain: Session, action: Action, message: str) -> str:
@@ -125,8 +152,8 @@ def _same(ours: Any, theirs: Any) -> bool:
     return bool(ours == theirs)
 
 
-def _compare_rows(router: Router, engine: Engine, message: str) -> None:
-    with router.sessionmaker()() as routed, Session(engine) as plain:
+def _compare_rows(router: Router, routing: Make, single: Make, message: str) -> None:
+    with routing() as routed, single() as plain:
         for model in MODELS:
             table: Any = model.__table__
             theirs = Counter(map(repr, plain.execute(select(table))))

@@ -16,6 +16,7 @@ from router.testing.servers import PostgresServer, ServerError, running
 from router.testing.servers.postgres import SYSTEM_INSTALLATIONS
 from tests.oracle import schema
 from tests.oracle.rows import Rows, spread
+from tests.support.colours import Colour
 from tests.support.databases import MakeDatabases, autocommit
 
 DIALECTS = ("sqlite", "postgresql", "postgresql-icu", "mariadb")
@@ -36,8 +37,13 @@ class IcuPostgres(PostgresServer):
 
 
 @contextmanager
-def world(dialect: str, seed: str, make: MakeDatabases) -> Iterator[Oracle]:
-    """Yield an oracle over fresh databases with the rows of `seed`."""
+def world(
+    dialect: str, seed: str, make: MakeDatabases, colour: Colour = Colour.SYNC
+) -> Iterator[Oracle]:
+    """Yield an oracle over fresh databases with the rows of `seed`.
+
+    Statements are compared within `colour`.
+    """
     kind = dialect.partition("-")[0]
     collation = ICU if dialect == "postgresql-icu" else None
     *shards, single = make(kind, schema.DATABASES + 1)
@@ -49,7 +55,7 @@ def world(dialect: str, seed: str, make: MakeDatabases) -> Iterator[Oracle]:
         with Router.from_dict(schema.shard_map(shards), metadata=schema.Base.metadata) as router:
             router.create_all()
             spread(router, Rows(seed, kind).all())
-            yield _oracle(router, engine, folded=collation is not None)
+            yield _oracle(router, engine, colour, folded=collation is not None)
     finally:
         schema.collate(None)
         engine.dispose()
@@ -83,7 +89,9 @@ def _create_collation(urls: list[str]) -> None:
             raise ServerError("R601", WITHOUT_ICU) from error
 
 
-def _oracle(router: Router, engine: Engine, *, folded: bool) -> Oracle:
-    oracle = Oracle(router, engine, text_key=str.casefold if folded else None)
+def _oracle(router: Router, engine: Engine, colour: Colour, *, folded: bool) -> Oracle:
+    sessions = colour.sessions(router)
+    key = str.casefold if folded else None
+    oracle = Oracle(router, engine, text_key=key, sessions=sessions)
     oracle.fill()
     return oracle

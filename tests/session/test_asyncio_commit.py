@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,8 +15,8 @@ from router import CrossShardError, Router
 from router.transaction.probes import Moment, probing
 from router.transaction.protocol import Act, Deed
 from tests.conftest import MakeDatabases
-from tests.session.shop import Account, Customer, open_router
-from tests.session.test_asyncio import run
+from tests.session.shop import Account, Customer, Order, open_router
+from tests.session.test_asyncio import fill, run
 from tests.session.test_commit import count, in_doubt, recording
 
 NAMES = ("main", "d0", "d1")
@@ -54,6 +54,28 @@ def test_several_writers_are_prepared_first(mixed: Router) -> None:
         assert in_doubt(router) == []
 
     run(mixed, main)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_savepoints_of_several_shards(shop: Router, *, before: bool) -> None:
+    """One shard's is made while others wait for theirs, or already have it."""
+
+    async def main(router: Router) -> None:
+        await fill(router)
+        async with router.async_sessionmaker()() as session:
+            async with session.begin_nested() as savepoint:
+                if before:
+                    await session.get_one(Customer, 3)
+                await session.execute(update(Order).values(total=1))
+                await savepoint.rollback()
+            assert await session.scalar(select(func.sum(Order.total))) == 318
+            async with session.begin_nested():
+                if before:
+                    await session.get_one(Customer, 3)
+                await session.execute(update(Order).values(total=1))
+            assert await session.scalar(select(func.sum(Order.total))) == 12
+
+    run(shop, main)
 
 
 def test_savepoints_and_rollback(mixed: Router) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, make_url, select
+from sqlalchemy import LargeBinary, event, literal, make_url, select
 from sqlalchemy.exc import OperationalError
 
 from router import Router, RoutingError, ShardMapError, ShardUnavailableError
@@ -106,6 +106,24 @@ def test_engines_are_made_once_and_as_the_map_says(make_databases: MakeDatabases
     assert (pool.size(), pool._recycle) == (3, 77)
     with pytest.raises(RoutingError, match=r"R206.*main, d0, d1"):
         router.async_engines["d7"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_bytes(make_databases: MakeDatabases, kind: str) -> None:
+    """They arrive as they were, also those that mean something in SQL."""
+    given = b"\x00\xff'\\\"%s\n"
+
+    async def main(router: Router) -> None:
+        async with router.async_sessionmaker()() as session:
+            found = select(literal(given, LargeBinary), literal(5), literal("'%s"))
+            place = {"database": "main"}
+            assert tuple((await session.execute(found, bind_arguments=place)).one()) == (
+                given,
+                5,
+                "'%s",
+            )
+
+    run(single(*make_databases(kind, 1)), main)
 
 
 def test_a_database_in_memory() -> None:
