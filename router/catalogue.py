@@ -182,6 +182,10 @@ CATALOGUE: dict[str, Entry] = {
         "a session that is to be bound beside its map",
         "write it under `binds:`, or make the session with `binds=`, without routing",
     ),
+    "R214": Entry(
+        "a statement beside rows that MySQL or MariaDB are still sending",
+        "fetch or close the result before, or leave out `yield_per` and `stream_results`",
+    ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(
         "a read over several shards that is not a plain SELECT",
