@@ -49,6 +49,18 @@ def test_the_compose_file_is_the_one_that_servers_read() -> None:
     assert flags.server_flags(Service.MYSQL) == tuple(COMPOSE["services"]["mysql1"]["command"])
 
 
+def test_nothing_built_is_kept() -> None:
+    """Every file is one that somebody reads."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a clone")
+    names = [name.decode() for name in listed.stdout.split(b"\0") if name]
+    kept = [name for name in names if (REPOSITORY / name).is_file()]
+    assert [name for name in kept if b"\0" in (REPOSITORY / name).read_bytes()] == []
+
+
 def test_two_phase_commit_is_possible_everywhere() -> None:
     """PostgreSQL keeps no prepared transaction unless told to."""
     assert "max_prepared_transactions=64" in flags.server_flags(Service.POSTGRES)
