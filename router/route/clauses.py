@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import FromClause
-from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    ClauseList,
+    ColumnClause,
+    ColumnElement,
+    TypeClause,
+)
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import ScalarSelect, SelectBase, SelectStatementGrouping
+
+from router.hooks.statements import plain_table
+from router.hooks.trace import is_custom
 
 _OUTSIDE_WHERE = (
     "_raw_columns",
@@ -65,3 +74,15 @@ def selects(clause: Any) -> Iterator[Any]:
     elif isinstance(clause, FunctionElement) or not isinstance(clause, FromClause):
         for child in _children(clause):
             yield from selects(child)
+
+
+def looks_elsewhere(clause: Any, table: Any) -> bool:
+    """Return whether an expression may read more than one row of `table`, or cannot be seen."""
+    return any(_is_elsewhere(part, table) for part in visitors.iterate(clause))
+
+
+def _is_elsewhere(part: Any, table: Any) -> bool:
+    if isinstance(part, ColumnClause):
+        return part.is_literal or part.table is None or plain_table(part.table) is not table
+    plain = isinstance(part, (ColumnElement, FunctionElement, ClauseList, TypeClause))
+    return not plain or is_custom(part)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Insert, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import Insert, PrimaryKeyConstraint, Table, UniqueConstraint, insert
 from sqlalchemy import Sequence as NumberSequence
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import TextClause
@@ -18,10 +18,12 @@ from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
 from router.hooks.statements import (
     appendages,
+    attribute_names,
     conflict_columns,
     conflict_values,
     on_conflict,
     plain_table,
+    select_names,
     selected,
 )
 from router.hooks.trace import is_custom
@@ -29,9 +31,17 @@ from router.ids.sequences import StripedSequence
 from router.route.aim import aim
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
+from router.route.clauses import looks_elsewhere
 from router.route.parameters import Parameters
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of, parameter_rows, rows_of
+from router.route.rows import (
+    KeyReader,
+    expressions_of,
+    is_column,
+    parameter_rows,
+    rows_of,
+    sql_defaults,
+)
 from router.route.shape import Shape
 from router.route.shaping import shape_of, unfollowed
 from router.route.target import Destination, Reach, Refusal, Target, refused
@@ -46,6 +56,9 @@ from router.route.writes import (
     irregular,
     unrepeatable,
 )
+
+_PRIORITIES = frozenset(("DELAYED", "HIGH_PRIORITY", "LOW_PRIORITY"))
+"""Prefixes that say when, not what."""
 
 _NEW_VALUE = re.compile(r"VALUES\(\w+\)|VALUES\(`[^`]+`\)")
 
@@ -82,6 +95,12 @@ class Inserts:
             bindings = [self._binds.of_table(table) for table in tables_of(mapper)]
         own = common_target([binding_target(one, rows, mapper, around) for one in bindings])
         own = _agreeing(own, around.hint, binding)
+        prefix = _prefix_refusal(statement, bindings)
+        if prefix is not None:
+            return Target(Reach.REFUSED, refusal=prefix), Shape()
+        for one in bindings:
+            if own.reach is not Reach.REFUSED:
+                own = self._with_defaults(one, mapper, rows, own, around)
         if own.reach is Reach.REFUSED:
             return own, Shape()
         return self._with_extras(statement, binding, rows, params, own, around), Shape()
@@ -90,10 +109,12 @@ class Inserts:
         self, statement: Insert, binding: Binding, params: Any, around: Circumstances
     ) -> tuple[Target, Shape]:
         conflict = on_conflict(statement)
-        if conflict is not None and isinstance(binding, ShardedTable):
+        refusal = _prefix_refusal(statement, [binding])
+        refusal = refusal or _default_refusal(statement, binding)
+        if refusal is None and conflict is not None and isinstance(binding, ShardedTable):
             refusal = _conflict_refusal(conflict, binding, subject_of(statement))
-            if refusal is not None:
-                return Target(Reach.REFUSED, refusal=refusal), Shape()
+        if refusal is not None:
+            return Target(Reach.REFUSED, refusal=refusal), Shape()
         return self._transfers.target(statement, binding, params, around)
 
     def _with_extras(
@@ -119,6 +140,36 @@ class Inserts:
             refusal = _conflict_refusal(conflict, binding, subject_of(statement))
             if refusal is not None:
                 return Target(Reach.REFUSED, refusal=refusal)
+        return self._beside(statement, binding, extras, params, own, around)
+
+    def _with_defaults(
+        self,
+        binding: Binding,
+        mapper: Any,
+        rows: Sequence[Mapping[Any, Any]],
+        own: Target,
+        around: Circumstances,
+    ) -> Target:
+        """Return where rows go whose defaults are computed from other rows."""
+        table = binding.table
+        defaults = [column for column in table.columns if _is_computed(column.default)]
+        elsewhere = [one for one in defaults if looks_elsewhere(_clause(one), table)]
+        if not any(_leave_out(rows, one, mapper) for one in elsewhere):
+            return own
+        computed = {one: _clause(one) for one in defaults}
+        probe = insert(table).values({**dict.fromkeys(table.columns), **computed})
+        return self._beside(probe, binding, list(computed.values()), None, own, around)
+
+    def _beside(
+        self,
+        statement: Insert,
+        binding: Binding,
+        extras: Sequence[Any],
+        params: Any,
+        own: Target,
+        around: Circumstances,
+    ) -> Target:
+        """Return `own` if what the expressions in `extras` read is there, too."""
         shape, parameters = self._extras_shape(statement, binding, extras, params)
         if shape.refusal is not None:
             return Target(Reach.REFUSED, refusal=shape.refusal)
@@ -175,8 +226,9 @@ def _differs(clauses: Sequence[Any], table: Table) -> str | None:
     for default in defaults:
         if default is not None and default.is_sequence and not isinstance(default, StripedSequence):
             return f"a sequence that each shard has, for {default.column.name}"
-    inlined = [one.arg for one in defaults if one is not None and one.is_clause_element]
-    parts = [part for clause in (*clauses, *inlined) for part in visitors.iterate(clause)]
+    parts = [
+        part for clause in (*clauses, *sql_defaults(defaults)) for part in visitors.iterate(clause)
+    ]
     nested = any(isinstance(part, SelectBase) for part in parts)
     known = REPEATED | ROW_FUNCTIONS | (frozenset() if nested else CLOCKS)
     for part in parts:
@@ -191,6 +243,46 @@ def _differs(clauses: Sequence[Any], table: Table) -> str | None:
 def _name(function: Any) -> str:
     names = (*getattr(function, "packagenames", ()), getattr(function, "name", ""))
     return ".".join(map(str, names)).lower()
+
+
+def _is_computed(default: Any) -> bool:
+    return default is not None and bool(default.is_clause_element)
+
+
+def _clause(column: Any) -> Any:
+    return column.default.arg
+
+
+def _leave_out(rows: Sequence[Mapping[Any, Any]], column: Any, mapper: Any) -> bool:
+    names = attribute_names(mapper, column)
+    return not all(
+        any(one in names if isinstance(one, str) else is_column(one, column) for one in row)
+        for row in rows
+    )
+
+
+def _default_refusal(statement: Insert, binding: Binding) -> Refusal | None:
+    """Return why the rows of an INSERT ... SELECT cannot get their defaults, or None."""
+    table, given = binding.table, set(select_names(statement))
+    left_out = [column for column in table.columns if column.key not in given]
+    for column in left_out:
+        if _is_computed(column.default) and looks_elsewhere(_clause(column), table):
+            what = f"a default for {table.fullname}.{column.name} is read from other rows"
+            return Refusal("R305", what, fix="select a value for this column, too")
+    return None
+
+
+def _prefix_refusal(statement: Insert, bindings: Sequence[Binding]) -> Refusal | None:
+    """Return why a row on another shard may matter to a word such as IGNORE, or None."""
+    words = [str(text).strip() for text, *_ in getattr(statement, "_prefixes", ())]
+    if all(word.upper() in _PRIORITIES for word in words):
+        return None
+    for binding in bindings:
+        if isinstance(binding, ShardedTable):
+            refusal = _reached_refusal(None, binding)
+            if refusal is not None:
+                return refusal
+    return None
 
 
 def _values_on_conflict(conflict: Any) -> list[Any]:
@@ -218,6 +310,12 @@ def _conflict_refusal(conflict: Any, binding: ShardedTable, mapper: Any) -> Refu
         key = " and ".join(binding.key)
         what = f"cannot route ON CONFLICT on {table.fullname}: it changes the shard key {key}"
         return Refusal("R203", what, error=RoutingError)
+    return _reached_refusal(conflict, binding)
+
+
+def _reached_refusal(conflict: Any, binding: ShardedTable) -> Refusal | None:
+    """Return the refusal of a clause that looks for rows of the same key, or None."""
+    table = binding.table
     for columns in _conflict_targets(conflict, table):
         if not set(binding.key) <= columns:
             names = ", ".join(sorted(columns))

@@ -56,6 +56,11 @@ def expressions_of(rows: Iterable[Mapping[Any, Any]]) -> Iterator[ClauseElement]
                 yield value
 
 
+def sql_defaults(defaults: Iterable[Any]) -> Iterator[ClauseElement]:
+    """Yield the SQL expressions among the defaults of columns, some of which have none."""
+    return (one.arg for one in defaults if one is not None and one.is_clause_element)
+
+
 class KeyReader:
     """Reads the shard key of a row of one table.
 

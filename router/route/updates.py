@@ -16,10 +16,11 @@ from router.hooks.statements import appendages, attribute_names, given_values, p
 from router.route.aim import aim
 from router.route.binds import BindTable, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
+from router.route.clauses import looks_elsewhere
 from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of, is_column
+from router.route.rows import KeyReader, expressions_of, is_column, sql_defaults
 from router.route.secondary import UniqueKey
 from router.route.several import destinations_of
 from router.route.shape import Shape
@@ -80,6 +81,8 @@ class Updates:
         moves = target.refusal is not None and target.refusal.id == "R203"
         if isinstance(binding, ReferenceTable) or (moves and statement._returning):
             return target
+        if isinstance(statement, Update) and _renews_from_elsewhere(statement, binding.table):
+            return target
         finding = finding_of(statement, binding, moves=moves)
         if finding is None or self._read(finding.query, None, around)[0].refusal is not None:
             return target
@@ -107,7 +110,8 @@ class Updates:
             # Their values are the same for all shards, or of each row's own.
             facts.trace.functions -= _repeatable(statement)
         compiled = facts.trace.statement if facts.trace.statement is not None else statement
-        facts.read_dml(compiled, [*expressions_of(values), *appendages(statement)])
+        renewed = _renewed(table, changed) if isinstance(statement, Update) else ()
+        facts.read_dml(compiled, [*expressions_of(values), *renewed, *appendages(statement)])
         shape = shape_of(facts, self._binds)
         if shape.refusal is not None:
             return shape
@@ -228,11 +232,25 @@ def is_bulk(statement: Any) -> bool:
     )
 
 
-def _generated(table: Table, changed: Sequence[Any]) -> Iterator[str]:
+def _renewed(table: Table, changed: Sequence[Any]) -> Iterator[Any]:
+    """Yield the expressions that an UPDATE evaluates for what it does not give."""
+    return sql_defaults(one.onupdate for one in _left_out(table, changed))
+
+
+def _renews_from_elsewhere(statement: Update, table: Table) -> bool:
+    changed = [name for row in given_values(statement) for name in row]
+    return any(looks_elsewhere(one, table) for one in _renewed(table, changed))
+
+
+def _left_out(table: Table, changed: Sequence[Any]) -> Iterator[Column[Any]]:
     given = {one if isinstance(one, str) else getattr(one, "key", None) for one in changed}
-    for column in table.columns:
+    return (column for column in table.columns if column.key not in given)
+
+
+def _generated(table: Table, changed: Sequence[Any]) -> Iterator[str]:
+    for column in _left_out(table, changed):
         default: Any = column.onupdate
-        if column.key in given or (default is None and column.server_onupdate is None):
+        if default is None and column.server_onupdate is None:
             continue
         if default is None or not default.is_scalar:
             yield f"a generated value for {_name(column)}"

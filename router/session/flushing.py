@@ -13,8 +13,10 @@ from router.errors import RouterError, RoutingError
 from router.execute.copies import compare_copies
 from router.execute.parallel import run_all
 from router.hooks.flush import Parts, is_deleted
+from router.hooks.row_handlers import check_last
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.target import Destination
+from router.session import expressions
 from router.session.keeping import Keeping
 from router.session.moving import Moves, refuse_reused_keys
 from router.session.rows import KeysOfRows, prepare
@@ -64,12 +66,21 @@ class Flushing:
             home = self._home(state)
             if home != destination:
                 self._moves.carry(state, home, destination)
+        self.look_at(state, destination)
         new = destination.shard is not None and state.key is None
         if new and self._wiring.needs_token(mapper.class_):
             self._routing.tell_shards_apart()
             state.identity_token = destination.shard
         connection = self._connections.get(destination.database)
         return connection or self.connection(destination.database)
+
+    def look_at(self, state: InstanceState[Any], place: Destination | None = None) -> None:
+        """Raise if the database of a row would compute a value for it that others know."""
+        placement = self._wiring.states.placement(state.manager.mapper)
+        if not placement.defaults_look_elsewhere and not expressions.gives_sql(state):
+            return
+        if not is_deleted(self.context, state):
+            expressions.check(self._routing, state, placement, place or self._place(state))
 
     def rank(self, state: InstanceState[Any], mapper: Mapper[Any]) -> int:
         """Return the position of the row's database among all; -1 if not known yet."""
@@ -108,6 +119,7 @@ class Flushing:
         if mapper not in self._wiring.prepared:
             prepare(mapper, self._wiring.states.placement(mapper))
             self._wiring.prepared.add(mapper)
+        check_last(mapper, _look_again)
 
     def expect(self, states: Iterable[InstanceState[Any]]) -> None:
         """Ask directories once for the keys of all rows, not for each row."""
@@ -222,6 +234,14 @@ class Flushing:
     def connection_for_table(self, mapper: Mapper[Any]) -> Association:
         """Return what executes the statements on association tables."""
         return Association(self, self._routing)
+
+
+def _look_again(state: InstanceState[Any]) -> None:
+    """Look at a row's values after the handlers of the application have seen it."""
+    flushing: Flushing | None = getattr(state.session, "_flush_routing", None)
+    # The handler stays with the mapper, whose objects other sessions flush, too.
+    if flushing is not None:
+        flushing.look_at(state)
 
 
 class Association:

@@ -12,7 +12,8 @@ from sqlalchemy.sql import ClauseElement
 from router.errors import RoutingError
 from router.route.aim import MAX_KNOWN, Locate, by_function
 from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable
-from router.route.rows import KeyReader, default_of, shard_of_row
+from router.route.clauses import looks_elsewhere
+from router.route.rows import KeyReader, default_of, shard_of_row, sql_defaults
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +61,8 @@ class Placement:
     """The attributes that say where a row is."""
     names: tuple[str, ...] = ()
     """All key attributes, in the order of `keys`."""
+    defaults_look_elsewhere: bool = False
+    """Whether the database computes what rows leave out, and may read other rows for it."""
 
     def raw(self, state: InstanceState[Any]) -> tuple[Any, ...]:
         """Return all key attributes as they are, absent ones as None."""
@@ -126,7 +129,8 @@ class States:
             raise RoutingError("R209", what, where=self._binds.shard_map.source)
         telling = {name for one in keys for name in (*one.names, *one.carried)}
         names = tuple(name for one in keys for name in one.names)
-        return Placement(binding, tuple(keys), frozenset(telling), names)
+        elsewhere = any(map(_defaults_look_elsewhere, mapper.tables))
+        return Placement(binding, tuple(keys), frozenset(telling), names, elsewhere)
 
     def _persistent(self, state: InstanceState[Any], placement: Placement, locate: Locate) -> str:
         first = placement.keys[0]
@@ -236,3 +240,8 @@ def _key_attributes(mapper: Mapper[Any], binding: ShardedTable) -> KeyAttributes
     at = tuple(primary.index(name) for name in names) if inside else None
     carried = tuple(mapper.get_property_by_column(one.column).key for one in binding.carried)
     return KeyAttributes(KeyReader(binding, mapper), names, at, carried)
+
+
+def _defaults_look_elsewhere(table: Any) -> bool:
+    defaults = [one for column in table.columns for one in (column.default, column.onupdate)]
+    return any(looks_elsewhere(one, table) for one in sql_defaults(defaults))
