@@ -160,6 +160,8 @@ class Updates:
             if isinstance(binding, ShardedTable) and not binding.identified:
                 what = f"rows of {table.fullname} name no shard by their primary key"
                 return refused("R305", what)
+            if any(looks_elsewhere(one, table) for one in _renewed(table, list(rows[0]))):
+                return refused("R305", f"rows of {table.fullname} are renewed from other rows")
             if isinstance(binding, ReferenceTable):
                 what = f"bulk updates of reference table {table.fullname} are not supported"
                 return refused("R308", what)

@@ -283,6 +283,8 @@ def test_renewals_that_read_other_rows(tickets: Router) -> None:
         for criterion in (Ticket.customer_id == 1, Ticket.turn == 1):
             with pytest.raises(CrossShardError, match="R305"):
                 session.execute(update(Ticket).where(criterion).values(turn=9))
+        with pytest.raises(CrossShardError, match="R305"):
+            session.execute(update(Ticket), [{"customer_id": 1, "number": 1, "turn": 9}])
         session.execute(update(Ticket).where(Ticket.turn == 1).values(turn=9, seen=4))
         ticket.seen, ticket.turn = 7, 8
         session.commit()
