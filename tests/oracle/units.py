@@ -57,6 +57,7 @@ class Units:
             self.merged,
             self.saved,
             self.undone,
+            self.computed,
         ]
         chosen = [self._random.choice(makers) for _ in range(self._random.randint(1, 5))]
         return [(one.__name__, one()) for one in chosen]
@@ -131,6 +132,33 @@ class Units:
                 bare = select(Order).where(Order.customer_id == old, ~Order.lines.any())
                 for order in session.scalars(bare.order_by(Order.number)).all()[:1]:
                     order.customer = session.get_one(Customer, new)
+            session.flush()
+            return ()
+
+        return act
+
+    def computed(self) -> Action:
+        """Attributes that the database computes, from what the shard of their row can know."""
+        keys, fresh, step = self._random.sample(KEYS, 3), self._new(), self._one(KEYS)
+
+        def value(key: int) -> dict[str, Any]:
+            own = select(func.count()).where(Note.customer_id == Customer.id)
+            named = select(func.max(Order.number)).where(Order.customer_id == key)
+            return {
+                "score": (
+                    func.coalesce(Customer.score, 0) + step,
+                    own.correlate(Customer).scalar_subquery(),
+                    func.coalesce(named.scalar_subquery(), 0) + step,
+                )[(key + step) % 3],
+                "name": select(func.min(Country.code)).scalar_subquery(),
+            }
+
+        def act(session: Session) -> Answer:
+            for one in session.scalars(select(Customer).where(Customer.id.in_(keys))).all():
+                for name, computed in value(one.id).items():
+                    setattr(one, name, computed)
+            country = select(func.max(Country.code)).scalar_subquery()
+            session.add(Customer(id=fresh, name=func.upper("new"), country_code=country))
             session.flush()
             return ()
 
