@@ -17,7 +17,7 @@ from tests.conftest import MakeDatabases
 
 
 class FlaskRoutingSession(RoutingSession):
-    """The class of ``db.session``, as docs/frameworks.md has it."""
+    """The class of `db.session`."""
 
     def __init__(self, db: SQLAlchemy, **options: Any) -> None:
         # Looked up now, since models come before the router.

@@ -63,7 +63,7 @@ class Secret(Base, table=True):
 
 
 class ExecSession(RoutingSession):
-    """A session with SQLModel's `exec`, as docs/frameworks.md has it."""
+    """A session with SQLModel's `exec`."""
 
     def exec(self, statement: Any, **kw: Any) -> Any:
         """Execute a statement; one column comes as scalars."""
