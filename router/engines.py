@@ -82,6 +82,7 @@ class Engines(Mapping[str, Engine]):
         self._workers.forget()
         for engine in self._engines.values():
             driver.forget(engine)
+            _of_parents.append(engine.pool)
             engine.dispose(close=False)
 
     def _create(self, name: str) -> Engine:
@@ -102,6 +103,8 @@ class Engines(Mapping[str, Engine]):
 
 
 _living: weakref.WeakSet[Engines] = weakref.WeakSet()
+# Drivers close a connection that is collected, or warn that nobody has closed it.
+_of_parents: list[object] = []
 
 
 def _refresh_after_fork() -> None:
