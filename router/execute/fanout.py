@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Result
+
 from router.execute.parallel import Order, run_all
 from router.hooks.statements import cache_key, resolved, with_value
 from router.route.target import Narrowing, Target
@@ -30,7 +32,7 @@ def fan_out(
         for destination, call in zip(target.destinations, calls, strict=True)
     ]
     order = Order.of(statement)
-    return run_all(parts, target.destinations, order=order, seconds=seconds)
+    return run_all(parts, target.destinations, order=order, seconds=seconds, undo=Result.close)
 
 
 def _part(

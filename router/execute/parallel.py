@@ -7,6 +7,7 @@ calls may use one session, whose state no two of them change at the same moment.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ def run_all(
     *,
     order: Order = Order.ANY,
     seconds: float | None = None,
+    undo: Callable[[T], object] | None = None,
 ) -> list[T]:
     """Make every call and return what they return, in their order.
 
@@ -57,6 +59,9 @@ def run_all(
         several databases in different orders would wait for each other forever.
     seconds:
         The time that each shard has.
+    undo:
+        What to do with what calls have returned when another one fails; as with results, whose
+        rows would stay on their way.
 
     Raises
     ------
@@ -65,11 +70,16 @@ def run_all(
     """
     places: Sequence[Destination | None] = destinations or [None] * len(calls)
     steps = [_Step(call, place) for call, place in zip(calls, places, strict=True)]
-    if order is Order.FIXED or len(steps) == 1:
-        for step in steps:
-            _run([[step]], seconds)
-    else:
-        _run(_by_database(steps), seconds)
+    try:
+        if order is Order.FIXED or len(steps) == 1:
+            for step in steps:
+                _run([[step]], seconds)
+        else:
+            _run(_by_database(steps), seconds)
+    except BaseException:
+        if undo is not None:
+            _undo(steps, undo)
+        raise
     return [step.value for step in steps]
 
 
@@ -88,20 +98,30 @@ def finish_all(calls: Sequence[Callable[[], object]]) -> None:
 class _Step:
     """One call, and what it returned."""
 
-    __slots__ = ("_call", "destination", "value")
+    __slots__ = ("_call", "destination", "has_returned", "value")
 
     def __init__(self, call: Callable[[], Any], destination: Destination | None) -> None:
         self._call = call
         self.destination = destination
         self.value: Any = None
+        self.has_returned = False
 
     def __call__(self) -> None:
         try:
             self.value = self._call()
+            self.has_returned = True
         except Exception as error:
             if self.destination is not None:
                 _name(error, self.destination)
             raise
+
+
+def _undo(steps: Sequence[_Step], undo: Callable[[Any], object]) -> None:
+    for step in steps:
+        if step.has_returned:
+            # What has failed first is what the caller wants to know.
+            with suppress(Exception):
+                undo(step.value)
 
 
 def _by_database(steps: Sequence[_Step]) -> list[list[_Step]]:

@@ -23,6 +23,7 @@ __all__ = [
     "greenlet_spawn",
     "in_greenlet",
     "pause",
+    "settle",
     "taking_turns",
 ]
 
@@ -50,12 +51,23 @@ def finish(call: Callable[[], object]) -> None:
         call()
 
 
-async def _finished(coroutine: Coroutine[Any, Any, object]) -> None:
+async def _finished(coroutine: Coroutine[Any, Any, object], grace: float | None = None) -> None:
     task = asyncio.ensure_future(coroutine)
-    cancelled = await _until_done(task, None)
+    cancelled = await _until_done(task, grace)
     task.result()
     if cancelled is not None:
         raise cancelled
+
+
+def settle(call: Callable[[], object]) -> None:
+    """Make a `call` that cleans up.
+
+    A task that is cancelled meanwhile, below asyncio, lets it go on for up to `GRACE_SECONDS`.
+    """
+    if in_greenlet():
+        await_only(_finished(greenlet_spawn(call), GRACE_SECONDS))
+    else:
+        call()
 
 
 def begin(call: Callable[[], T], undo: Callable[[T], object]) -> T:

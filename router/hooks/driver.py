@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from greenlet import getcurrent
 from sqlalchemy import Connection, Engine
 
-from router.hooks import cancelling, psycopg_waits, unread
+from router.hooks import cancelling, psycopg_waits, terminating, unread
 from router.hooks.colour import among_tasks, begin, in_greenlet
 from router.lanes.lane import Lane, current_lane
 from router.lanes.link import Link
@@ -40,6 +40,7 @@ def install(engine: Engine, workers: Workers, pace: Pace | None = None) -> None:
     """Let calls to the database of `engine` wait in lanes."""
     dialect = engine.dialect
     unread.guard(dialect)
+    terminating.install(dialect)
     if dialect.is_async:
         return
     link = _links[dialect] = Link(

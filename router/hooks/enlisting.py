@@ -145,9 +145,16 @@ def forget(transaction: Any, entry: Entry) -> None:
         transaction._connections.pop(key, None)
 
 
+def forget_ended(transaction: Any) -> None:
+    """Let a savepoint no longer know of connections where it has ended."""
+    for entry in entries(transaction):
+        if not entry.transaction.is_active:
+            forget(transaction, entry)
+
+
 def endings(transaction: Any, end: Callable[[Any, bool], None]) -> list[Callable[[], None]]:
-    """Return the calls that `end` and release each connection of `transaction`."""
-    return [partial(_end, end, *entry) for entry in entries(transaction)]
+    """Return the calls that `end`, release and forget each connection of `transaction`."""
+    return [partial(_end, transaction, end, entry) for entry in entries(transaction)]
 
 
 def roll_back(transaction: Any, ends_here: bool) -> None:
@@ -162,15 +169,11 @@ def close(transaction: Any, ends_here: bool) -> None:
         transaction.close()
 
 
-def _end(
-    end: Callable[[Any, bool], None],
-    connection: Connection,
-    transaction: Any,
-    ends_here: bool,
-    closes: bool,
-) -> None:
+def _end(session_transaction: Any, end: Callable[[Any, bool], None], entry: Entry) -> None:
     try:
-        end(transaction, ends_here)
+        end(entry.transaction, entry.ends_here)
     finally:
-        if closes:
-            connection.close()
+        # What comes of it: the connection is released, or cut, or nothing can be done any more.
+        forget(session_transaction, entry)
+        if entry.closes:
+            entry.connection.close()

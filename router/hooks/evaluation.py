@@ -1,7 +1,8 @@
 """What ``synchronize_session="evaluate"`` does to the objects of a session.
 
-Leans on the class methods `_eval_condition_from_statement`, `_get_matched_objects_on_criteria`
-and `_apply_update_set_values_to_objects` of `BulkUDCompileState` and `BulkORMUpdate` (with an
+Leans on the class methods `orm_pre_session_exec`, which checks the options of a statement,
+`_eval_condition_from_statement`, `_get_matched_objects_on_criteria` and
+`_apply_update_set_values_to_objects` of `BulkUDCompileState` and `BulkORMUpdate` (with an
 underscore before them from 2.1 on), on `Session._remove_newly_deleted` and on
 `InstanceState._expire_attributes`.  Checked against 2.0.40 and 2.1.9.
 """
@@ -18,6 +19,9 @@ from sqlalchemy import Delete
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Session, bulk_persistence
 from sqlalchemy.orm.evaluator import UnevaluatableError
+from sqlalchemy.util import immutabledict
+
+from router.hooks.loaders import statement_options
 
 
 def _class(name: str) -> Any:
@@ -40,12 +44,16 @@ def strategy_of(statement: Any, mapper: Any, options: Mapping[str, Any]) -> Stra
 
     Raises
     ------
+    sqlalchemy.exc.ArgumentError
+        `synchronize_session` is none of the values that SQLAlchemy knows.
     sqlalchemy.exc.InvalidRequestError
         The criteria are to be evaluated in Python, which is not possible.
     """
-    how = {**statement.get_execution_options(), **options}.get("synchronize_session", "auto")
+    how = {**statement_options(statement), **options}.get("synchronize_session", "auto")
     if how not in ("auto", "evaluate"):
-        return Strategy(how)
+        _State.orm_pre_session_exec(None, statement, None, immutabledict(options), {}, True)
+        # None is not documented, and taken for False.
+        return Strategy(how or False)
     try:
         _condition(statement, mapper)
     except UnevaluatableError as error:

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from router.hooks import unread
 from router.hooks.colour import await_only
 from router.hooks.driver import call_in_lane
 from router.hooks.psycopg_waits import Begun
@@ -51,7 +52,7 @@ def sending(connection: Connection, statement: str) -> Steps:
             kind = statement.partition("'")[0]
             call_in_lane(connection, kind, partial(_command, dialect.is_async, raw, statement))
         else:
-            _by_cursor(connection, dialect, statement)
+            _by_cursor(connection, dialect, raw, statement)
     except dialect.loaded_dbapi.Error as error:
         raise _wrapped(connection, dialect, raw, statement, error) from error
     except BaseException:
@@ -103,7 +104,10 @@ async def _awaited(connection: Any, statement: str) -> None:
         await connection.wait(connection._exec_command(statement))
 
 
-def _by_cursor(connection: Connection, dialect: Any, statement: str) -> None:
+def _by_cursor(connection: Connection, dialect: Any, raw: Any, statement: str) -> None:
+    if unread.has_unread(raw):
+        # What is sent here ends a transaction, and with it its results.
+        call_in_lane(connection, "rows", partial(unread.drop, raw))
     cursor = connection.connection.cursor()
     try:
         dialect.do_execute_no_params(cursor, statement)

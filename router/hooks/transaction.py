@@ -19,7 +19,7 @@ from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.orm.state_changes import _StateChangeStates
 
 from router.errors import CrossShardError
-from router.hooks.colour import among_tasks, finish
+from router.hooks.colour import among_tasks, finish, settle
 from router.hooks.enlisting import (
     after_others,
     close,
@@ -27,6 +27,7 @@ from router.hooks.enlisting import (
     enlist_begun,
     enlist_in_savepoint,
     enlist_opened,
+    forget_ended,
     opens_first,
     roll_back,
 )
@@ -147,8 +148,10 @@ class RoutedTransaction(SessionTransaction):
     def rollback(self, _capture_exception: bool = False, _to_root: bool = False) -> None:
         """Roll back; the databases of a whole transaction side by side."""
         error = None
-        if self._is_several() and self.session._transaction is self and self._is_open():
-            self._abort()
+        if self._parent is not None:
+            # Of several databases, some may have released it when it failed in another one.
+            forget_ended(self)
+        elif self._is_several() and self.session._transaction is self and self._is_open():
             error = self._end_together(roll_back)
         super().rollback(_capture_exception, _to_root)
         if error is not None:
@@ -158,7 +161,6 @@ class RoutedTransaction(SessionTransaction):
         """Release the connections, side by side."""
         error = None
         if self._is_several() and not invalidate:
-            self._abort()
             error = self._end_together(close)
         super().close(invalidate)
         if error is not None:
@@ -208,16 +210,22 @@ class RoutedTransaction(SessionTransaction):
     def _is_open(self) -> bool:
         return self._state in (SessionTransactionState.ACTIVE, SessionTransactionState.PREPARED)
 
-    def _end_together(self, end: Callable[[Any, bool], None]) -> Exception | None:
-        """End and release every connection, and forget them; return the first error."""
+    def _end_together(self, end: Callable[[Any, bool], None]) -> BaseException | None:
+        """End and release every connection, and forget them; return the first error.
+
+        What is left, after an interruption, is for the caller to end.
+        """
+        errors = []
+        for call in (self._abort, partial(self._end_all, end)):
+            try:
+                call()
+            except BaseException as found:  # noqa: BLE001 - the caller raises it
+                errors.append(found)
+        return errors[0] if errors else None
+
+    def _end_all(self, end: Callable[[Any, bool], None]) -> None:
         session: Any = self.session
-        error = None
-        try:
-            session._end_all(endings(self, end))
-        except Exception as found:  # noqa: BLE001 - the caller raises it
-            error = found
-        self._connections.clear()
-        return error
+        settle(partial(session._end_all, endings(self, end)))
 
 
 def adopt(transaction: Any) -> None:

@@ -39,7 +39,10 @@ def concatenate(results: Sequence[Result[Any]]) -> Result[Any]:
 def _rows_in_turn(results: Sequence[Result[Any]]) -> Iterator[Row]:
     try:
         yield from _chained([rows_of(result) for result in results])
-    except Exception:
+    except GeneratorExit:
+        # Only dropped: below asyncio, closing would have to be awaited.
+        raise
+    except BaseException:
         close_all(results)
         raise
     close_all(results)
@@ -51,10 +54,12 @@ def _rows(results: Sequence[Result[Any]], decomposition: Decomposition) -> Itera
     try:
         for row in _page(_all_rows(results, decomposition), decomposition):
             yield row[:width]
-    except Exception:
+    except GeneratorExit:
+        # Only dropped: below asyncio, closing would have to be awaited.
+        raise
+    except BaseException:
         close_all(results)
         raise
-    # Not when the generator is only dropped: below asyncio, closing has to be awaited.
     close_all(results)
 
 

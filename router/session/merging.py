@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Result
+
 from router.execute.parallel import Order, run_all
 from router.hooks.statements import resolved
 from router.merge.merged import merge
@@ -66,8 +68,14 @@ class Merging:
             )
             for at in target.destinations
         ]
-        order, seconds = Order.of(found.statement), execution.seconds
-        return merge(run_all(calls, target.destinations, order=order, seconds=seconds), found)
+        results = run_all(
+            calls,
+            target.destinations,
+            order=Order.of(found.statement),
+            seconds=execution.seconds,
+            undo=Result.close,
+        )
+        return merge(results, found)
 
 
 def decomposed(

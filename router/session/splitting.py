@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Insert
+from sqlalchemy import Insert, Result
 
 from router.execute.parallel import Order, run_all
 from router.hooks.colour import in_greenlet
@@ -126,7 +126,7 @@ class Splitting:
         # The ORM asks for its connections where no two lanes may be at once.
         run_all([partial(connect, one.database) for one in places], places, seconds=seconds)
         with self._routing.writes.tearing_shards():
-            return run_all(calls, places, order=order, seconds=seconds)
+            return run_all(calls, places, order=order, seconds=seconds, undo=Result.close)
 
     def _needs_token(self, statement: Any) -> bool:
         mapper = subject_of(statement)

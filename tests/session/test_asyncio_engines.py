@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import LargeBinary, event, literal, make_url, select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.util import greenlet_spawn
 
 from router import Router, RoutingError, ShardMapError, ShardUnavailableError
 from tests.conftest import MakeDatabases
@@ -137,6 +138,40 @@ def test_a_database_in_memory() -> None:
             async with router.async_sessionmaker()() as session:
                 connection = await session.connection()
                 await connection.exec_driver_sql("SELECT * FROM kept")
+
+    run(router, main)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_connection_of_sqlite_that_is_ended_twice(*, interrupted: bool) -> None:
+    """Once by a pool that a task was cancelled in, and again by its garbage: neither waits."""
+    router = single("sqlite://")
+
+    async def end(connection: Any) -> None:
+        dialect = router.async_engines["main"].dialect
+        await greenlet_spawn(dialect.do_terminate, connection)
+
+    async def main(router: Router) -> None:
+        async with router.async_engines["main"].connect() as connection:
+            await connection.invalidate()
+            pooled: Any = await connection.get_raw_connection()
+            raw = pooled.dbapi_connection
+            await connection.invalidate()
+            await end(raw)
+        async with router.async_engines["main"].connect() as connection:
+            pooled = await connection.get_raw_connection()
+            raw = pooled.dbapi_connection
+            task = asyncio.ensure_future(end(raw))
+            if interrupted:
+                await asyncio.sleep(0)
+                task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled() == interrupted
+            await end(raw)
+            await connection.invalidate()
+        await asyncio.sleep(0.1)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(router, main)
 

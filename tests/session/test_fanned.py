@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, delete, exists, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from router import CrossShardError, Router, RoutingError
 from tests.conftest import MakeDatabases
@@ -66,7 +66,32 @@ def test_only_the_shards_of_the_keys_are_asked(lite: Router) -> None:
     assert sent.count("DELETE") == {"d1": 1, "d2": 1}
 
 
-@pytest.mark.parametrize("how", ["auto", "evaluate", "fetch", False])
+@pytest.mark.parametrize("given", ["statement", "execution"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        update(Order).values(total=1),
+        update(Order)
+        .values(total=1)
+        .where(Order.total == select(func.max(Note.id)).scalar_subquery()),
+        update(Order).values(customer_id=7).where(Order.number == 5),
+    ],
+    ids=["spread", "found", "moved"],
+)
+def test_how_objects_follow_has_to_be_known(lite: Router, write: Any, given: str) -> None:
+    """The error is SQLAlchemy's own, however the write would be made; None is as good as False."""
+    fill(lite)
+    options = {"synchronize_session": "nonsense"}
+    told, others = (options, {}) if given == "execution" else ({}, options)
+    with lite.sessionmaker()() as session:
+        with pytest.raises(ArgumentError, match="Valid strategies for session synchronization"):
+            session.execute(write.execution_options(**others), execution_options=told)
+        session.rollback()
+        options["synchronize_session"] = None  # type: ignore[assignment]
+        session.execute(write.execution_options(**others), execution_options=told)
+
+
+@pytest.mark.parametrize("how", ["auto", "evaluate", "fetch", False, None])
 def test_objects_follow_an_update(full: Router, how: Any) -> None:
     """Each object is brought in step once, whichever shard its row is on."""
     with full.sessionmaker()() as session:
@@ -75,7 +100,7 @@ def test_objects_follow_an_update(full: Router, how: Any) -> None:
         before = [one.total for one in orders]
         changed = update(Order).where(Order.number > 0).values(total=Order.total + 10)
         session.execute(changed, execution_options={"synchronize_session": how})
-        added = [0 if one.number == 0 or how is False else 10 for one in orders]
+        added = [0 if one.number == 0 or not how else 10 for one in orders]
         found = [one.__dict__.get("total", -1) for one in orders]
         assert found == [a + b for a, b in zip(before, added, strict=True)]
         session.execute(

@@ -1,0 +1,36 @@
+"""Ends connections of aiosqlite that are not to be used again.
+
+SQLAlchemy closes them in a task of its own and, when cancelled, also stops their thread.  Whatever
+is awaited of a connection whose thread has ended, its closing above all, never comes.  Here the
+thread is stopped at once, and only once.
+Leans on `Dialect.do_terminate` and `.has_terminate`, on `_connection` of SQLAlchemy's asyncio
+connections, and on `stop()` and `_running` of aiosqlite's.  Checked against SQLAlchemy 2.0.40,
+which does not terminate them but closes them, and 2.1.9; and aiosqlite 0.22.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from router.hooks.colour import await_only, in_greenlet
+
+
+def install(dialect: Any) -> None:
+    """Let a `dialect` of aiosqlite end each connection once."""
+    if dialect.driver == "aiosqlite" and dialect.has_terminate:
+        dialect.do_terminate = _terminate
+
+
+def _terminate(connection: Any) -> None:
+    raw = connection._connection
+    if not raw._running:
+        return
+    # Closes in the thread, after what the thread has been given before.
+    closed = raw.stop()
+    if closed is not None and in_greenlet():
+        await_only(_until(closed))
+
+
+async def _until(closed: asyncio.Future[Any]) -> None:
+    await closed
