@@ -183,7 +183,7 @@ class AsyncRoutingScopedSession(Scopes, async_scoped_session[AsyncRoutingSession
         """Return the scope's session, made on first use; see `async_scoped_session`."""
         session = super().__call__(**kw)
         if kw:
-            session._share_pins(self._pins())
+            self._share(session)
         return session
 
     async def remove(self) -> None:

@@ -46,8 +46,13 @@ class Scopes:
 
     def _create(self) -> Any:
         session = self.session_factory()
-        session._share_pins(self._pins())
+        self._share(session)
         return session
+
+    def _share(self, session: Any) -> None:
+        # A factory of one's own may make sessions that know no partitions.
+        if hasattr(type(session), "_share_pins"):
+            session._share_pins(self._pins())
 
     def _entered(self) -> Pins:
         self.registry()
@@ -79,7 +84,7 @@ class RoutingScopedSession(Scopes, scoped_session[RoutingSession]):
         """Return the scope's session, made on first use; see `scoped_session`."""
         session = super().__call__(**kw)
         if kw:
-            session._share_pins(self._pins())
+            self._share(session)
         return session
 
     def remove(self) -> None:

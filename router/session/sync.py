@@ -76,7 +76,7 @@ class RoutingSession(Session):
             if routing is not None:
                 if self.dispatch.do_orm_execute and not kw:
                     # They may change the statement, so that they go first.
-                    kw = {"_add_event": partial(route_last, routing)}
+                    kw = {"_add_event": partial(route_last, routing, execution_options)}
                     return super().execute(
                         statement,
                         params,

@@ -9,15 +9,16 @@ from sqlalchemy import create_engine, text
 
 from router.testing.servers import PostgresServer
 
-DIALECTS = ("sqlite", "postgresql")
+DIALECTS = ("sqlite", "postgresql", "sqlite+aiosqlite", "postgresql+psycopg_async")
+"""Those with a driver for asyncio run the tests of asyncio, too."""
 _SCHEMAS = ("test_schema", "test_schema_2")
 
 
 @contextmanager
 def database(dialect: str) -> Iterator[str]:
     """Yield the URL of an empty database, of which others can be made as copies."""
-    if dialect == "sqlite":
-        yield "sqlite:///:memory:"
+    if dialect.startswith("sqlite"):
+        yield f"{dialect}:///:memory:"
         return
     with PostgresServer() as server:
         engine = create_engine(server.url(), isolation_level="AUTOCOMMIT")
@@ -25,4 +26,7 @@ def database(dialect: str) -> Iterator[str]:
             for schema in _SCHEMAS:
                 connection.execute(text(f"CREATE SCHEMA {schema}"))
         engine.dispose()
-        yield server.url().render_as_string(hide_password=False)
+        url = server.url()
+        if "+" in dialect:
+            url = url.set(drivername=dialect)
+        yield url.render_as_string(hide_password=False)

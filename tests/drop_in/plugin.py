@@ -1,12 +1,15 @@
-"""A plugin of pytest: puts our session in the place of SQLAlchemy's, and keeps all outcomes.
+"""A plugin of pytest: puts our session in the place of SQLAlchemy's, and writes all outcomes.
 
-The environment says which session, and the file to which outcomes are written.
+The environment says which session, and the file to which outcomes are written, one a line, so
+that those of a run that is killed are there as well.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
@@ -16,13 +19,24 @@ from tests.drop_in.sessions import Kind, listen_again, substitute
 KIND = "ROUTER_DROP_IN_KIND"
 OUTCOMES = "ROUTER_DROP_IN_OUTCOMES"
 
-_outcomes: dict[str, str] = {}
-_reasons: dict[str, str] = {}
+# SQLAlchemy adds the server and its version to the class of a test that runs on every database.
+_BACKEND = re.compile(r"_(?:sqlite|postgresql)\+\w+(?=::)")
 
 
-def pytest_configure() -> None:
+class Outcome(StrEnum):
+    """What came of a test."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Put our session in its place, before any module of tests is imported."""
     substitute(Kind(os.environ[KIND]))
+    # Of several processes, the one that gathers the outcomes writes them.
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Writer(Path(os.environ[OUTCOMES])))
 
 
 def pytest_runtest_setup() -> None:
@@ -30,21 +44,32 @@ def pytest_runtest_setup() -> None:
     listen_again()
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep what came of a test; what failed in any phase has failed."""
-    if report.failed:
-        _outcomes[report.nodeid] = "failed"
-        _reasons[report.nodeid] = _last_lines(report.longreprtext)
-    elif report.when == "call" or report.skipped:
-        _outcomes.setdefault(report.nodeid, report.outcome)
+class _Writer:
+    """Writes what came of each test; the last line of a test counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failed: set[str] = set()
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """What cannot be imported has failed, as a whole."""
+        if report.failed:
+            self._write(report.nodeid, Outcome.FAILED, report.longreprtext)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """What failed in any phase has failed."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+            self._write(report.nodeid, Outcome.FAILED, report.longreprtext)
+        elif report.nodeid not in self._failed and (report.when == "call" or report.skipped):
+            self._write(report.nodeid, Outcome(report.outcome), "")
+
+    def _write(self, test: str, outcome: Outcome, text: str) -> None:
+        reason = "\n".join(text.strip().splitlines()[-12:])
+        with self._path.open("a") as file:
+            file.write(f"{json.dumps([named(test), outcome, reason])}\n")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write all outcomes; of several processes, the one that gathers them does."""
-    if not hasattr(session.config, "workerinput"):
-        found = {"outcomes": _outcomes, "reasons": _reasons}
-        Path(os.environ[OUTCOMES]).write_text(json.dumps(found))
-
-
-def _last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-12:])
+def named(test: str) -> str:
+    """Return the name of a test on any database, from its name on one."""
+    return _BACKEND.sub("", test)

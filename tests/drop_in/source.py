@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,8 +14,18 @@ import sqlalchemy
 from router.testing.servers import cache_directory
 
 
+class NoSourceError(Exception):
+    """The source distribution could not be fetched."""
+
+
 def fetched() -> Path:
-    """Return the unpacked source distribution of the installed SQLAlchemy, fetched once."""
+    """Return the unpacked source distribution of the installed SQLAlchemy, fetched once.
+
+    Raises
+    ------
+    NoSourceError
+        No package index has it, or none can be reached.
+    """
     version = sqlalchemy.__version__
     home = cache_directory("sqlalchemy")
     unpacked = home / f"sqlalchemy-{version}"
@@ -24,14 +35,34 @@ def fetched() -> Path:
         with TemporaryDirectory(dir=home) as directory:
             with tarfile.open(_downloaded(Path(directory), version)) as archive:
                 archive.extractall(directory, filter="data")
-            Path(directory, unpacked.name).rename(unpacked)
+            _put(Path(directory, unpacked.name), unpacked)
     return unpacked
 
 
+def files(source: Path, tests: Sequence[str]) -> list[str]:
+    """Return the files of tests in `tests`, files and directories of `source`."""
+    return [str(path.relative_to(source)) for one in tests for path in _files(source / one)]
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+
+
+def _put(made: Path, place: Path) -> None:
+    try:
+        made.rename(place)
+    except OSError:
+        # Another process was quicker.
+        if not place.exists():
+            raise
+
+
 def _downloaded(directory: Path, version: str) -> Path:
-    options = ["--no-deps", "--no-binary", ":all:", "--dest", str(directory)]
+    # Only SQLAlchemy from its source: what pip builds it with would take minutes.
+    options = ["--no-deps", "--no-binary", "sqlalchemy", "--dest", str(directory)]
     wanted = f"sqlalchemy=={version}"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", *options, wanted], check=True
-    )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", *options, wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NoSourceError(f"pip did not fetch {wanted}: {done.stderr.strip()[-500:]}")
     return next(directory.glob(f"*-{version}.tar.gz"))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text
-from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
+from sqlalchemy import event, insert, select, text
+from sqlalchemy.orm import ORMExecuteState, immediateload, with_loader_criteria
 
 from router import Router, RoutingSession
 from tests.session.shop import Customer, Note, Order
@@ -77,3 +77,42 @@ def test_text_beside_handlers(full: Router) -> None:
         ]
         assert sum(found) == 6
         assert len(calls) == len(found)
+
+
+def test_a_handler_changes_an_option_that_was_given(full: Router) -> None:
+    """What a handler sets goes before what the call was given, as without routing."""
+    found: list[Any] = []
+
+    def sent(*args: Any) -> None:
+        found.append(args[4].execution_options.get("mark"))
+
+    event.listen(full.engine_for("shop", 1), "before_cursor_execute", sent)
+    with full.sessionmaker()() as session:
+        event.listen(
+            session, "do_orm_execute", lambda state: state.update_execution_options(mark="handler")
+        )
+        one = select(Customer).where(Customer.id == 1)
+        session.execute(one, execution_options={"mark": "call"}).all()
+    event.remove(full.engine_for("shop", 1), "before_cursor_execute", sent)
+    assert found == ["handler"]
+
+
+def test_a_handler_turns_autoflush_off(full: Router) -> None:
+    """A pending object stays pending, also for a statement with many rows."""
+    with full.sessionmaker()() as session:
+        session.add(Customer(id=9, name="pending"))
+        event.listen(
+            session, "do_orm_execute", lambda state: state.update_execution_options(autoflush=False)
+        )
+        session.execute(insert(Customer), [{"id": 7, "name": "c"}, {"id": 8, "name": "c"}])
+        assert session.scalars(select(Customer.id).where(Customer.id == 9)).all() == []
+        assert session.new
+
+
+def test_a_handler_leaves_relationship_loads_their_options(full: Router) -> None:
+    """`yield_per` of a query is no option of the loads of what it returns."""
+    query = select(Customer).options(immediateload(Customer.orders))
+    with full.sessionmaker()() as session:
+        event.listen(session, "do_orm_execute", lambda state: None)
+        found = session.scalars(query.where(Customer.id == 2), execution_options={"yield_per": 1})
+        assert [order.number for one in found for order in one.orders] == [2]

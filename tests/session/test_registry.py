@@ -11,9 +11,10 @@ from typing import Any
 import greenlet
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.orm import scoped_session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from router import Router, RoutingSession
+from router.session.registry import RoutingScopedSession
 from tests.conftest import MakeDatabases
 from tests.session.shop import Base, Customer, open_router
 
@@ -32,6 +33,16 @@ def test_it_is_a_scoped_session(lite: Router) -> None:
     Session.remove()
     assert Session(autoflush=False).autoflush is False
     Session.remove()
+
+
+def test_a_factory_may_make_any_session() -> None:
+    """A registry of ours works over sessions that know no partitions, as SQLAlchemy's does."""
+    registry: Any = RoutingScopedSession(sessionmaker())
+    assert isinstance(registry(), Session)
+    assert not isinstance(registry(), RoutingSession)
+    registry.remove()
+    assert registry(autoflush=False).autoflush is False
+    registry.remove()
 
 
 def test_one_session_for_each_thread(lite: Router) -> None:
