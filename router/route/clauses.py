@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import FromClause
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql.elements import BinaryExpression, ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import ScalarSelect, SelectBase, SelectStatementGrouping
 
@@ -65,3 +65,12 @@ def selects(clause: Any) -> Iterator[Any]:
     elif isinstance(clause, FunctionElement) or not isinstance(clause, FromClause):
         for child in _children(clause):
             yield from selects(child)
+
+
+def columns_of(clause: Any) -> Iterator[ColumnClause[Any]]:
+    """Yield the columns in an expression, not those in its SELECTs."""
+    if isinstance(clause, ColumnClause):
+        yield clause
+    elif not isinstance(clause, (SelectBase, FromClause)) or isinstance(clause, FunctionElement):
+        for child in _children(clause):
+            yield from columns_of(child)
