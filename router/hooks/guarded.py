@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import CompoundSelect, FromClause, Select, inspect, true
+from sqlalchemy import CompoundSelect, FromClause, Join, Select, and_, inspect, true
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.orm.interfaces import UserDefinedOption
@@ -29,11 +29,13 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import BindParameter, ColumnClause
 from sqlalchemy.sql.selectable import (
     AliasedReturnsRows,
+    FromGrouping,
     ScalarSelect,
     SelectBase,
     SelectStatementGrouping,
 )
 from sqlalchemy.sql.util import _deep_annotate
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from router.hooks.mappers import subject_of
 
@@ -64,19 +66,31 @@ class GuardCriteria(LoaderCriteriaOption):
         the same parameters each time, by which SQLAlchemy knows the values of a cached statement.
     """
 
-    __slots__ = ("_make",)
+    __slots__ = ("_besides", "_make", "kind")
     # Of its own, or statements with it would not be cached.
-    _traverse_internals = LoaderCriteriaOption._traverse_internals
+    _traverse_internals = [  # noqa: RUF012 - as SQLAlchemy's classes have it
+        *LoaderCriteriaOption._traverse_internals,
+        ("kind", InternalTraversal.dp_string),
+    ]
 
-    def __init__(self, mapper: Mapper[Any], make: Criterion) -> None:
+    def __init__(
+        self, mapper: Mapper[Any], make: Criterion, besides: frozenset[Any] = frozenset()
+    ) -> None:
         self._make = make
+        self._besides = besides
+        # Which entities are left out follows from the statement, which has a key of its own.
+        self.kind = "some" if besides else "all"
         super().__init__(
             mapper.class_, make(mapper), include_aliases=True, propagate_to_loaders=True
         )
 
+    def without(self, entities: frozenset[Any]) -> GuardCriteria:
+        """Return the same criteria, with the same parameters, for other entities only."""
+        return GuardCriteria(self.entity.mapper, self._make, entities)  # type: ignore[union-attr]
+
     def _resolve_where_criteria(self, ext_info: Any) -> Any:
         """Return the criterion of what is selected, which SQLAlchemy does not adapt to aliases."""
-        own = self._make(ext_info)
+        own = None if ext_info in self._besides else self._make(ext_info)
         # What has none takes its rows from a SELECT, which has its own.
         return _deep_annotate(
             true() if own is None else own,
@@ -144,7 +158,8 @@ def _select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> Any:
 
 def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> Any:
     joined = _joined(select)
-    if joined is None:
+    rebuilt = [_rebuilt(element, criterion) for element in select._from_obj]
+    if joined is None or None in rebuilt:
         return select
     named = dict.fromkeys(
         entity for name in _CLAUSES for one in getattr(select, name) for entity in entities(one)
@@ -152,6 +167,7 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     named.update(dict.fromkeys(e for one in select._from_obj for e in entities(one)))
     around = outer | named.keys() | joined
     copy = select._generate()
+    copy._from_obj = tuple(element for element, _ in rebuilt)
     for name in _CLAUSES:
         clauses = [_inner(one, criterion, around) for one in getattr(select, name)]
         setattr(copy, name, clauses if name == "_raw_columns" else tuple(clauses))
@@ -159,16 +175,76 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
         own = criterion(entity) if entity not in outer and entity not in joined else None
         if own is not None:
             copy = copy.where(own)
-    return copy
+    whole = [own for _, some in rebuilt for own in some]
+    return copy.where(*whole) if whole else copy
+
+
+def _rebuilt(element: Any, criterion: Criterion) -> Any:
+    """Return a join with the criteria of its optional sides, and those of the others.
+
+    None where there is no place for them: in a full join.
+    """
+    if not isinstance(element, Join):
+        return element, []
+    left, right = (_side(one, criterion) for one in (element.left, element.right))
+    if left is None or right is None or (element.full and (left[1] or right[1])):
+        return None
+    copy: Any = element._clone()
+    copy.left, copy.right = left[0], right[0]
+    if not element.isouter:
+        return copy, [*left[1], *right[1]]
+    copy.onclause = and_(copy.onclause, *right[1])
+    return copy, left[1]
+
+
+def _side(element: Any, criterion: Criterion) -> Any:
+    if isinstance(element, FromGrouping):
+        return _side(element.element, criterion)
+    if isinstance(element, Join):
+        return _rebuilt(element, criterion)
+    entity = element._annotations.get("parententity")
+    own = criterion(entity) if entity is not None else None
+    return element, [] if own is None else [own]
+
+
+def joined_entities(statement: Any) -> frozenset[Any]:
+    """Return what stands in outer joins that were made beforehand.
+
+    SQLAlchemy would put its criteria into WHERE, where they would make an inner join of it.
+    """
+    found: set[Any] = set()
+    for part in visitors.iterate(statement):
+        for element in getattr(part, "_from_obj", ()):
+            if any(one.isouter or one.full for one in _joins(element)):
+                found.update(one._annotations.get("parententity") for one in _leaves(element))
+    return frozenset(found - {None})
+
+
+def _joins(element: Any) -> Iterator[Any]:
+    if isinstance(element, FromGrouping):
+        yield from _joins(element.element)
+    elif isinstance(element, Join):
+        yield element
+        yield from _joins(element.left)
+        yield from _joins(element.right)
+
+
+def _leaves(element: Any) -> Iterator[Any]:
+    if isinstance(element, FromGrouping):
+        yield from _leaves(element.element)
+    elif isinstance(element, Join):
+        yield from _leaves(element.left)
+        yield from _leaves(element.right)
+    else:
+        yield element
 
 
 def _joined(select: Any) -> frozenset[Any] | None:
     """Return what is joined, whose criteria belong into ON; None where that is not clear."""
     found: set[Any] = set()
     for element in select._from_obj:
-        if "parententity" not in element._annotations:
-            for one in visitors.iterate(element):
-                found.add(one._annotations.get("parententity"))
+        if isinstance(element, Join):
+            found.update(one._annotations.get("parententity") for one in _leaves(element))
     for target, _, _, flags in select._setup_joins:
         if flags["full"]:
             return None

@@ -73,6 +73,7 @@ class Facts:
         self.derives = False
         self.conditions: list[Condition] = []
         self.unread: str | None = None
+        # Columns whose table is not in sight.
         self.dangling = 0
         self._comparisons = comparisons
         self._comparable = comparable
@@ -129,6 +130,10 @@ class Facts:
         for clause in clauses:
             self._subqueries(clause, self.root, Environment())
         self._check_one_write()
+
+    def optional(self) -> int:
+        """Return how many mentions of tables are on a side of an outer join that may be missing."""
+        return sum(one.region.may_be_missing() for one in self.occurrences)
 
     def _check_one_write(self) -> None:
         if len(self.trace.writes) > 1:

@@ -57,10 +57,10 @@ class Planner:
         """Return the shape of a query, and its parameters in this execution."""
         return self._reading.query(resolved(statement), _single(params))
 
-    def mentions(self, statement: Any, params: Any) -> tuple[int, int]:
-        """Return how often a query, or a write by criteria, mentions tables.
+    def mentions(self, statement: Any, params: Any) -> tuple[int, ...]:
+        """Return what a query, or a write by criteria, is made of; see `Shape.mentions`.
 
-        Then, how many of its columns are of tables that are not in sight.
+        More criteria must not change that, or they are not only about which rows there are.
         """
         statement = resolved(statement)
         if isinstance(statement, (Update, Delete)):

@@ -66,7 +66,7 @@ class Shape:
     `spread` is the constraint that picks the shards where nothing but clauses of the outermost
     SELECT, such as ORDER BY, stand in the way of several: a merge can make up for them.
     `fragments` are parts that SQLAlchemy passes on unread, `mentions` counts those of
-    tables, and of columns whose table is not in sight.
+    tables, columns whose table is not in sight, and tables that an outer join may miss.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -83,7 +83,7 @@ class Shape:
     locks: bool = False
     lone: Lone | None = None
     fragments: tuple[str, ...] = ()
-    mentions: tuple[int, int] = (0, 0)
+    mentions: tuple[int, ...] = ()
 
     @property
     def names(self) -> str:

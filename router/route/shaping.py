@@ -110,7 +110,7 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
         locks=any(scope.select._for_update_arg is not None for scope in facts.trace.scopes),
         tokens=any(not one.binding.identified for one in sharded),
         fragments=tuple(fragments_of(facts.trace)),
-        mentions=(len(facts.occurrences), facts.dangling),
+        mentions=(len(facts.occurrences), facts.dangling, facts.optional()),
     )
     return replace(shape, lone=lone(shape))
 

@@ -17,7 +17,14 @@ from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
 from router.errors import RouterError, RoutingError
-from router.hooks.guarded import GuardCriteria, is_derived, optioned, restricted, with_select
+from router.hooks.guarded import (
+    GuardCriteria,
+    is_derived,
+    joined_entities,
+    optioned,
+    restricted,
+    with_select,
+)
 from router.hooks.loaders import loaded_for, refreshed, statement_options
 from router.hooks.mappers import all_mappers, tables_of
 from router.hooks.statements import is_opaque, resolved, selected
@@ -244,5 +251,7 @@ class Guarding:
 def _restrictions(statement: Any, guard: Guard) -> Iterator[Any]:
     yield optioned(statement, guard.options)
     further = restricted(statement, guard.criterion)
-    yield optioned(further, guard.options)
+    besides = joined_entities(statement)
+    options = [one.without(besides) for one in guard.options] if besides else guard.options
+    yield optioned(further, options)
     yield further
