@@ -186,6 +186,11 @@ CATALOGUE: dict[str, Entry] = {
         "a statement beside rows that MySQL or MariaDB are still sending",
         "fetch or close the result before, or leave out `yield_per` and `stream_results`",
     ),
+    "R215": Entry(
+        "what a guarded partition does not let through",
+        "restrict it to the key of the partition, or say that it may see other rows: "
+        'execution_options={"unguarded": True}',
+    ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(
         "a read over several shards that is not a plain SELECT",

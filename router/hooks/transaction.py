@@ -86,6 +86,13 @@ class RoutedTransaction(SessionTransaction):
             return enlist(bind, execution_options)
         return enlist_begun(self, bind, execution_options, begun, enlist)
 
+    def connection(self, bindkey: Any, execution_options: Any = None, **kw: Any) -> Connection:
+        """Return the connection to one database; see `SessionTransaction.connection`."""
+        session: Any = self.session
+        if not (execution_options or {}).get("unguarded"):
+            session._refuse_connection()
+        return super().connection(bindkey, execution_options, **kw)
+
     def _transaction_is_active(self) -> bool:
         return super()._transaction_is_active() or self._is_enlisting_another()
 

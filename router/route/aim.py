@@ -21,6 +21,8 @@ __all__ = ["Circumstances", "Locate", "aim", "by_function"]
 
 def aim(shape: Shape, read: Read, shard_map: ShardMap, around: Circumstances) -> Target:
     """Return where the statement goes with these parameters."""
+    if around.only is not None:
+        around.only.admit(shape, read)
     if shape.lone is not None and around.hint is None and not around.pinned:
         target = _alone(shape.lone, read, around)
         if target is not None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from router.route.outside import outside_partition
 from router.route.secondary import Secondary
 from router.route.target import Destination
 from router.shardmap.functions.protocol import Key
 from router.shardmap.model import Scatter, ShardedKeyspace
+
+if TYPE_CHECKING:
+    from router.route.only import Only
 
 Locate = Callable[[ShardedKeyspace, Key], str]
 """Returns the shard of a key; raises `NoShardError` where there is none."""
@@ -39,6 +43,7 @@ class Circumstances:
     keyspace to the shard that a loader works for: it is used where no key is known.
     `preferred` are databases already in use, from which a reference table is read first.
     `found` says that the rows of an UPDATE or DELETE have been found and locked already.
+    `only` is the key of a guard: what is not proven to be about its rows alone is refused.
     """
 
     locate: Locate = by_function
@@ -49,6 +54,7 @@ class Circumstances:
     preferred: Sequence[str] = ()
     scatter: Scatter | None = None
     found: bool = False
+    only: Only | None = None
 
     def check(self, keyspace: ShardedKeyspace, shards: frozenset[str]) -> frozenset[str]:
         """Return `shards`; raise `RoutingError` if they leave the session's partition."""

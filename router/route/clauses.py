@@ -86,3 +86,12 @@ def _is_elsewhere(part: Any, table: Any) -> bool:
         return part.is_literal or part.table is None or plain_table(part.table) is not table
     plain = isinstance(part, (ColumnElement, FunctionElement, ClauseList, TypeClause))
     return not plain or is_custom(part)
+
+
+def columns_of(clause: Any) -> Iterator[ColumnClause[Any]]:
+    """Yield the columns in an expression, not those in its SELECTs."""
+    if isinstance(clause, ColumnClause):
+        yield clause
+    elif not isinstance(clause, (SelectBase, FromClause)) or isinstance(clause, FunctionElement):
+        for child in _children(clause):
+            yield from columns_of(child)

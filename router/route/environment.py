@@ -46,6 +46,14 @@ class Environment:
                 return None
         return None
 
+    def sees(self, column: Any) -> bool:
+        """Return whether a column's table is in sight, be it known or not."""
+        element = column.table
+        return element is None or any(
+            element in one.tables or element in one.derived or element in one.unknown
+            for one in self._outwards()
+        )
+
     def _outwards(self) -> Iterator[Environment]:
         at: Environment | None = self
         while at is not None:

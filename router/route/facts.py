@@ -19,7 +19,7 @@ from sqlalchemy.sql.selectable import (
 
 from router.hooks.statements import plain_table, resolved
 from router.hooks.trace import Scope, Trace
-from router.route.clauses import is_in_subquery, outside_where, selects
+from router.route.clauses import columns_of, is_in_subquery, outside_where, selects
 from router.route.comparisons import Comparisons
 from router.route.environment import Derived, Environment, layers
 from router.route.predicates import null_rejecting
@@ -73,6 +73,8 @@ class Facts:
         self.derives = False
         self.conditions: list[Condition] = []
         self.unread: str | None = None
+        # Columns whose table is not in sight.
+        self.dangling = 0
         self._comparisons = comparisons
         self._comparable = comparable
         self._recursing: list[FromClause] = []
@@ -128,6 +130,10 @@ class Facts:
         for clause in clauses:
             self._subqueries(clause, self.root, Environment())
         self._check_one_write()
+
+    def optional(self) -> int:
+        """Return how many mentions of tables are on a side of an outer join that may be missing."""
+        return sum(one.region.may_be_missing() for one in self.occurrences)
 
     def _check_one_write(self) -> None:
         if len(self.trace.writes) > 1:
@@ -270,6 +276,7 @@ class Facts:
             region.predicates.append(predicate)
             self._reject_nulls(null_rejecting(predicate), region)
         self.conditions.append(Condition(clause, region, env))
+        self.dangling += sum(not env.sees(column) for column in columns_of(clause))
         self._subqueries(clause, region, env)
 
     def _equal(self, same: Same, region: Region) -> None:

@@ -32,6 +32,7 @@ from router.route.aim import aim
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.clauses import looks_elsewhere
+from router.route.outside import outside
 from router.route.parameters import Parameters
 from router.route.reading import Reading
 from router.route.rows import (
@@ -82,6 +83,8 @@ class Inserts:
     def target(self, statement: Insert, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, one row of them or many."""
         binding = self._binds.of_table(plain_table(statement.table))
+        if around.only is not None and statement._prefixes:
+            raise outside(f"its {irregular(statement)} may replace other rows")
         if selected(statement) is not None:
             return self._transfer(statement, binding, params, around)
         rows = rows_of(statement, params)
@@ -115,6 +118,10 @@ class Inserts:
             refusal = _conflict_refusal(conflict, binding, subject_of(statement))
         if refusal is not None:
             return Target(Reach.REFUSED, refusal=refusal), Shape()
+        if around.only is not None:
+            # As it stands in the statement that is sent, with what ON CONFLICT adds.
+            extras = [statement.select, *appendages(statement), *_values_on_conflict(conflict)]
+            around.only.admit(*self._extras_shape(statement, binding, extras, params))
         return self._transfers.target(statement, binding, params, around)
 
     def _with_extras(
@@ -171,6 +178,8 @@ class Inserts:
     ) -> Target:
         """Return `own` if what the expressions in `extras` read is there, too."""
         shape, parameters = self._extras_shape(statement, binding, extras, params)
+        if around.only is not None:
+            around.only.admit(shape, parameters)
         if shape.refusal is not None:
             return Target(Reach.REFUSED, refusal=shape.refusal)
         if not shape.tables:

@@ -43,7 +43,7 @@ def shards_of(constraint: Constraint, read: Read, around: Circumstances) -> froz
             return frozenset()
         shard = locate_key(keyspace, (normalise(constraint, 0, value),), around.locate)
         return around.check(keyspace, frozenset((shard,)) if shard is not None else frozenset())
-    boxes = _boxes(constraint, read)
+    boxes = boxes_of(constraint, read)
     found = frozenset[str]().union(*(_shards_of_box(box, keyspace, around) for box in boxes))
     for secondary, said in constraint.secondary:
         if len(found) > 1:
@@ -80,10 +80,11 @@ def _shards_by(
 
 def names_keys(constraint: Constraint, read: Read) -> bool:
     """Return whether the keys of matching rows are known, be they on every shard."""
-    return all(_is_known(box, constraint.keyspace) for box in _boxes(constraint, read))
+    return all(_is_known(box, constraint.keyspace) for box in boxes_of(constraint, read))
 
 
-def _boxes(constraint: Constraint, read: Read) -> list[Box]:
+def boxes_of(constraint: Constraint, read: Read) -> list[Box]:
+    """Return the keys that matching rows may have: they are in one of the boxes."""
     reader = Reader(
         read,
         lambda at, item: normalise(constraint, at, item),

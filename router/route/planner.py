@@ -57,6 +57,16 @@ class Planner:
         """Return the shape of a query, and its parameters in this execution."""
         return self._reading.query(resolved(statement), _single(params))
 
+    def mentions(self, statement: Any, params: Any) -> tuple[int, ...]:
+        """Return what a query, or a write by criteria, is made of; see `Shape.mentions`.
+
+        More criteria must not change that, or they are not only about which rows there are.
+        """
+        statement = resolved(statement)
+        if isinstance(statement, (Update, Delete)):
+            return self._updates.shape(statement, params).mentions
+        return self.shape(statement, params)[0].mentions
+
     def facts(self, statement: Any, params: Any) -> tuple[Facts, Shape, Parameters]:
         """Return what is known of a query, and its parameters in this execution."""
         return self._reading.again(resolved(statement), _single(params))

@@ -107,14 +107,14 @@ class Reading:
         return shape if facts.occurrences or shape.refusal is not None else self._tableless()
 
     def _query_facts(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Facts:
-        if isinstance(statement, FromStatement):
-            statement = statement.element
-        if isinstance(statement, FunctionElement):
-            statement = statement.select()
-        if not isinstance(statement, (Select, CompoundSelect)):
-            raise UnreadableError(f"it is a {type(statement).__name__}")
+        query = statement.element if isinstance(statement, FromStatement) else statement
+        if isinstance(query, FunctionElement):
+            query = statement = query.select()
+        if not isinstance(query, (Select, CompoundSelect)):
+            raise UnreadableError(f"it is a {type(query).__name__}")
+        # As a whole: the options of an outer statement may change what is in it.
         facts = self.facts(statement, binds)
-        facts.read_query(statement)
+        facts.read_query(query)
         return facts
 
     def _tableless(self) -> Shape:

@@ -70,6 +70,15 @@ class Region:
         """Return whether the rows of this region take part in those of the one around it."""
         return self.parent is not None and self in self.parent.included
 
+    def may_be_missing(self) -> bool:
+        """Return whether a row of an outer join may come without rows of this region."""
+        side: Region | None = self
+        while side is not None:
+            if side.part is Part.NULLABLE and not side.is_included():
+                return True
+            side = side.parent
+        return False
+
     def known(self) -> list[Region]:
         """Return every region whose facts hold for the rows of this one."""
         found = list(self.certain())

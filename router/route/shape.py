@@ -65,6 +65,8 @@ class Shape:
     why there must be only one; `narrow` is the list of keys that each shard gets a part of.
     `spread` is the constraint that picks the shards where nothing but clauses of the outermost
     SELECT, such as ORDER BY, stand in the way of several: a merge can make up for them.
+    `fragments` are parts that SQLAlchemy passes on unread, `mentions` counts those of
+    tables, columns whose table is not in sight, and tables that an outer join may miss.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -80,6 +82,8 @@ class Shape:
     copies: bool = False
     locks: bool = False
     lone: Lone | None = None
+    fragments: tuple[str, ...] = ()
+    mentions: tuple[int, ...] = ()
 
     @property
     def names(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from router.errors import UnboundTableError
 from router.route.binds import BindTable, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.facts import Comparable, Facts
+from router.route.fragments import fragments_of
 from router.route.predicates import (
     ANYTHING,
     AllOf,
@@ -108,6 +109,8 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
         spread=spread,
         locks=any(scope.select._for_update_arg is not None for scope in facts.trace.scopes),
         tokens=any(not one.binding.identified for one in sharded),
+        fragments=tuple(fragments_of(facts.trace)),
+        mentions=(len(facts.occurrences), facts.dangling, facts.optional()),
     )
     return replace(shape, lone=lone(shape))
 

@@ -19,6 +19,7 @@ from router.route.circumstances import Circumstances
 from router.route.clauses import looks_elsewhere
 from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
+from router.route.parameters import Parameters
 from router.route.reading import Reading
 from router.route.rows import KeyReader, expressions_of, is_column, sql_defaults
 from router.route.secondary import UniqueKey
@@ -56,10 +57,7 @@ class Updates:
         rows = params if params and isinstance(params, (list, tuple)) else [params]
         if rows is params and is_bulk(statement):
             return self._bulk(statement, rows, around), Shape()
-        names = tuple(sorted({name for row in rows if row for name in row}))
-        shape, read = self._reading.write(
-            statement, names, lambda binds: self._shape(statement, binds, names)
-        )
+        shape, read, names = self._read_shape(statement, rows)
         shard_map = self._binds.shard_map
         targets = [_fanned(aim(shape, read(row), shard_map, around)) for row in rows]
         target = targets[0] if len(targets) == 1 else _split(targets)
@@ -74,6 +72,20 @@ class Updates:
         if params:
             return target, shape
         return self._found(statement, target, around), shape
+
+    def shape(self, statement: Any, params: Any) -> Shape:
+        """Return the shape of a write by criteria."""
+        rows = params if isinstance(params, (list, tuple)) else [params]
+        return self._read_shape(statement, rows)[0]
+
+    def _read_shape(
+        self, statement: Any, rows: Sequence[Any]
+    ) -> tuple[Shape, Callable[[Any], Parameters], tuple[str, ...]]:
+        names = tuple(sorted({name for row in rows if row for name in row}))
+        shape, read = self._reading.write(
+            statement, names, lambda binds: self._shape(statement, binds, names)
+        )
+        return shape, read, names
 
     def _found(self, statement: Any, target: Target, around: Circumstances) -> Target:
         """Return the target of a write whose rows can be found beforehand, else `target`."""

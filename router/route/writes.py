@@ -44,6 +44,8 @@ def row_target(
 ) -> Target:
     """Return the shards that `rows` belong to, and which of them belong to each."""
     keyspace = binding.keyspace
+    if around.only is not None:
+        around.only.admit_rows(binding, rows, mapper)
     if around.pinned and keyspace.name not in around.pinned:
         raise outside_partition(f"this would reach keyspace {keyspace.name}", around.pinned)
     homes = homes_of_rows(binding, rows, mapper, around.locate)

@@ -127,7 +127,7 @@ class AsyncRoutingSession(AsyncSession):
         found: T = await greenlet_spawn(self.sync_session.get_one, entity, ident, **kw)
         return found
 
-    def partition(self, key: Any, *, keyspace: str) -> AsyncPartition:
+    def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> AsyncPartition:
         """Pin the session to the shard of `key` while the context lasts.
 
         Plain ``with`` does where the key itself says its shard; for the keys of a directory
@@ -138,7 +138,7 @@ class AsyncRoutingSession(AsyncSession):
         """
 
         def find() -> Partition:
-            return self.sync_session.partition(key, keyspace=keyspace)
+            return self.sync_session.partition(key, keyspace=keyspace, guard=guard)
 
         return AsyncPartition(find, asks=self._asks(keyspace))
 
@@ -191,12 +191,12 @@ class AsyncRoutingScopedSession(Scopes, async_scoped_session[AsyncRoutingSession
         await super().remove()
         self._forget()
 
-    def partition(self, key: Any, *, keyspace: str) -> AsyncPartition:
+    def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> AsyncPartition:
         """Pin the current scope to the shard of `key`; see `AsyncRoutingSession.partition`."""
         session = self()
 
         def find() -> Partition:
-            pin = session.sync_session.partition(key, keyspace=keyspace).pin
+            pin = session.sync_session.partition(key, keyspace=keyspace, guard=guard).pin
             return Partition(self._entered, pin, self._left)
 
         return AsyncPartition(find, asks=session._asks(keyspace))

@@ -19,6 +19,7 @@ from router.route.target import Destination
 from router.session import expressions
 from router.session.keeping import Keeping
 from router.session.moving import Moves, refuse_reused_keys
+from router.session.proving import Proofs
 from router.session.rows import KeysOfRows, prepare
 from router.session.states import Placement, is_changed
 from router.session.unique import untold
@@ -49,8 +50,15 @@ class Flushing:
         self.changed: set[InstanceState[Any]] = set()
         self.context: Any = None
         self._moves = Moves(self)
+        guard = routing.pins.guard
+        self._proofs = Proofs(self, guard.only) if guard is not None else None
         self.unique = routing.unique
         self._keeping = Keeping(self) if routing.unique is not None else None
+
+    @property
+    def routing(self) -> Routing:
+        """The routing of the session that flushes."""
+        return self._routing
 
     @property
     def session(self) -> Any:
@@ -165,7 +173,7 @@ class Flushing:
     def end(self) -> None:
         """Let go of the flush, and of what holds this."""
         self.context = None
-        self._keeping = None
+        self._keeping = self._proofs = None
         del self._moves
 
     def binding_of(self, table: Table) -> Binding:
@@ -213,11 +221,23 @@ class Flushing:
             else:
                 shard = states.shard(state, placement, routing.locate)
             routing.pins.check(binding.keyspace, shard)
+            if self._proofs is not None:
+                self._proofs.admit(state, placement, binding.keyspace.shards[shard])
             return self._wiring.shard_destination(binding.keyspace, shard)
-        routing.pins.refuse(f"a row of {binding.table.fullname}")
+        if routing.pins:
+            if isinstance(binding, ReferenceTable) and self._is_untouched(state):
+                # The ORM asks for its place all the same: of a changed collection, for one.
+                return Destination(routing.pins.databases()[0])
+            routing.pins.refuse(f"a row of {binding.table.fullname}")
         if isinstance(binding, ReferenceTable):
             return Destination(binding.databases[0])
         return Destination(binding.keyspace.database)
+
+    def _is_untouched(self, state: InstanceState[Any]) -> bool:
+        """Return whether a persistent row will stay as it is."""
+        if state.key is None or is_deleted(self.context, state):
+            return False
+        return not self.session.is_modified(state.obj(), include_collections=False)
 
     def _home(self, state: InstanceState[Any]) -> Destination:
         """Return where the row of a persistent object is."""

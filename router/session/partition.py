@@ -8,19 +8,29 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from router.errors import RoutingError
-from router.route.outside import outside_partition
+from router.route.outside import outside, outside_partition
 
 if TYPE_CHECKING:
+    from router.session.guarding import Guard
+    from router.shardmap.functions.protocol import Key
     from router.shardmap.model import ShardedKeyspace
+
+
+_ALLOW = 'say session.connection(execution_options={"unguarded": True}), or leave the partition'
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pin:
-    """One entered partition: its keyspace and shard, and the key that they were found by."""
+    """One entered partition: its keyspace and shard, and the key that they were found by.
+
+    `canonical` is the key as its sharding function takes it; `guard` lets no other key through.
+    """
 
     keyspace: ShardedKeyspace
     shard: str
     key: tuple[object, ...] = field(repr=False)
+    canonical: Key = field(default=(), repr=False)
+    guard: Guard | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return self.keyspace.shard_id(self.shard)
@@ -39,8 +49,13 @@ class Pins:
         return iter(self._pins)
 
     def add(self, pin: Pin) -> None:
-        """Enter `pin`; raise `RoutingError` where it is not the shard already pinned to."""
+        """Enter `pin`; raise `RoutingError` where it is not the shard already pinned to.
+
+        Nor may it be another key than that of a guard.
+        """
         for other in self._pins:
+            if other.guard is not None and not other.guard.only.is_of(pin.keyspace, pin.canonical):
+                raise outside(f"a partition on another key of {pin.keyspace.name} would leave it")
             if str(other) != str(pin):
                 what = f"the session is pinned to {other}; a partition on {pin} would leave it"
                 raise RoutingError("R208", what)
@@ -49,6 +64,11 @@ class Pins:
     def remove(self, pin: Pin) -> None:
         """Leave `pin`; others stay."""
         self._pins = [other for other in self._pins if other is not pin]
+
+    @property
+    def guard(self) -> Guard | None:
+        """What guards the innermost partition that is guarded, if one is."""
+        return next((pin.guard for pin in reversed(self._pins) if pin.guard is not None), None)
 
     def shards(self) -> dict[str, str]:
         """Return keyspace name -> the only shard to be used."""
@@ -59,6 +79,16 @@ class Pins:
         return [pin.keyspace.shards[pin.shard] for pin in self._pins]
 
     # -- what would leave them -----------------------------------------------------------------
+
+    def refuse_connection(self, *, allowed: bool) -> None:
+        """Raise if a partition is guarded: what a connection is told to do is not seen."""
+        if self.guard is not None and not allowed:
+            raise outside("a connection is not", _ALLOW)
+
+    def refuse_engine(self) -> None:
+        """Raise if a partition is guarded: an engine's connections are not the session's."""
+        if self.guard is not None:
+            raise outside("an engine is not", "ask for it outside of the partition")
 
     def refuse(self, what: str) -> None:
         """Raise if there is a partition: `what` is not part of any."""

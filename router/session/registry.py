@@ -92,9 +92,9 @@ class RoutingScopedSession(Scopes, scoped_session[RoutingSession]):
         super().remove()
         self._forget()
 
-    def partition(self, key: Any, *, keyspace: str) -> Partition:
+    def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> Partition:
         """Pin the current scope to the shard of `key`; see `RoutingSession.partition`."""
-        pin = self().partition(key, keyspace=keyspace).pin
+        pin = self().partition(key, keyspace=keyspace, guard=guard).pin
         return Partition(self._entered, pin, self._left)
 
 

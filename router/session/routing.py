@@ -30,10 +30,11 @@ from router.session.execution import Execution
 from router.session.finding import FOUND, Finders
 from router.session.flushing import Flushing
 from router.session.gathering import Gathering
+from router.session.guarding import GUARD, Guarding
 from router.session.hints import hinted_shard, scatter_option
 from router.session.loading import Loading
 from router.session.merging import Merging
-from router.session.partition import Pins
+from router.session.partition import Partition, Pin, Pins
 from router.session.places import Places
 from router.session.splitting import Splitting
 from router.session.transferring import Transferring
@@ -115,6 +116,11 @@ class Routing:
         return Merging(self)
 
     @property
+    def guarding(self) -> Guarding:
+        """What keeps to the key of a guard."""
+        return Guarding(self)
+
+    @property
     def splitting(self) -> Splitting:
         """What writes to several databases."""
         return Splitting(self)
@@ -131,6 +137,16 @@ class Routing:
             return Finders(self)
         return Transferring(self) if tier is Tier.TRANSFERRED else None
 
+    def partition(self, key: Any, keyspace: str, *, guard: bool) -> Partition:
+        """Return the partition of the session on the shard of a key."""
+        sharded = self.wiring.sharded(keyspace)
+        values = tuple(key) if isinstance(key, (tuple, list)) else (key,)
+        home = self.wiring.home(sharded, values, self.propose)
+        canonical = self.wiring.canonical(sharded, values)
+        guarded = self.wiring.guard(sharded, canonical, values) if guard else None
+        pin = Pin(sharded, str(home.shard).partition("/")[2], values, canonical, guarded)
+        return Partition(lambda: self.pins, pin)
+
     # -- statements ------------------------------------------------------------------------
 
     def plain_plan(
@@ -143,7 +159,7 @@ class Routing:
         """
         if type(statement) is not Select or arguments or self.pins or statement._with_options:
             return None
-        if options and works_for_a_row(statement, options):
+        if options and (GUARD in options or works_for_a_row(statement, options)):
             return None
         self._flush_before(statement, options)
         return self.wiring.planner.target(statement, params, self._plain)
@@ -182,7 +198,14 @@ class Routing:
             return execution.unrouted()
         if plan is not None and scatter_option(statement, execution.options) is not None:
             plan = None
-        target, shape = plan or self._plan(execution, statement)
+        if self.pins or GUARD in execution.options:
+            execution, plan = self.guarding.restricted(execution, plan)
+        target, shape = plan or self.plan(execution)
+        return self._made(execution, target, shape)
+
+    def _made(self, execution: Execution, target: Target, shape: Shape) -> Any:
+        statement = resolved(execution.statement)
+        reads = isinstance(statement, _READS)
         if target.refusal is not None:
             raise target.refusal.exception()
         if shape.locks:
@@ -293,6 +316,9 @@ class Routing:
         scatter = scatter_option(statement, options)
         if scatter is not None:
             plain = replace(plain, scatter=scatter)
+        if self.pins or GUARD in options:
+            guard = self.guarding.guard_of(statement, options)
+            plain = plain if guard is None else replace(plain, only=guard.only)
         if hint is None and token is None and not self.pins:
             return plain
         near: dict[str, str] = {}

@@ -46,6 +46,11 @@ class KeyAttributes:
         old = state.committed_state
         return tuple(old.get(name, state.dict.get(name)) for name in self.names)
 
+    def is_forgotten(self, state: InstanceState[Any]) -> bool:
+        """Return whether an attribute was set without its old value having been known."""
+        old = state.committed_state
+        return any(name in old and not state.attrs[name].history.deleted for name in self.names)
+
     def of_identity(self, key: Any) -> tuple[Any, ...]:
         """Return the shard key that is part of an identity key."""
         return tuple(key[1][at] for at in self.in_primary_key or ())
@@ -105,9 +110,9 @@ class States:
         """Return the shard that the key attributes name, where the row will be."""
         if len(placement.keys) == 1:
             one = placement.keys[0]
-            return shard_of_row(self._pending_key(state, one), one.reader.binding, locate)
+            return shard_of_row(self.new_key(state, one), one.reader.binding, locate)
         shards = {
-            shard_of_row(self._pending_key(state, one), one.reader.binding, locate)
+            shard_of_row(self.new_key(state, one), one.reader.binding, locate)
             for one in placement.keys
         }
         if len(shards) > 1:
@@ -139,7 +144,7 @@ class States:
             return str(key[2]).partition("/")[2]
         if first.in_primary_key is not None:
             return self._of_identity(first, key, locate)
-        if any(name not in state.dict for name in first.names) or _is_forgotten(state, first):
+        if any(name not in state.dict for name in first.names) or first.is_forgotten(state):
             what = f"the shard of {state.mapper} with primary key {key[1]!r} is not known"
             raise RoutingError("R202", what, fix="load the object through the session first")
         values = first.reader.normalise(first.committed(state))
@@ -157,7 +162,8 @@ class States:
         return shard
 
     @staticmethod
-    def _pending_key(state: InstanceState[Any], one: KeyAttributes) -> tuple[Any, ...]:
+    def new_key(state: InstanceState[Any], one: KeyAttributes) -> tuple[Any, ...]:
+        """Return the key that a row will have, from its attributes or their defaults."""
         values = []
         for name, column in zip(one.names, one.reader.columns, strict=True):
             value = state.dict.get(name)
@@ -183,12 +189,6 @@ def is_changed(state: InstanceState[Any], placement: Placement) -> bool:
     if state.key is None or not state.modified:
         return False
     return not placement.telling.isdisjoint(state.committed_state)
-
-
-def _is_forgotten(state: InstanceState[Any], one: KeyAttributes) -> bool:
-    """Return whether an attribute was set without its old value having been known."""
-    old = state.committed_state
-    return any(name in old and not state.attrs[name].history.deleted for name in one.names)
 
 
 def refuse_moved(state: InstanceState[Any], placement: Placement) -> None:

@@ -13,8 +13,9 @@ from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
+from router.route.outside import UNGUARDED
 from router.session.execution import Execution
-from router.session.partition import Partition, Pin, Pins
+from router.session.partition import Partition, Pins
 
 if TYPE_CHECKING:
     from router.session.ending import Ending
@@ -148,6 +149,8 @@ class RoutingSession(Session):
                 return super().get(entity, ident, **kw)
             found = self._get(routing, entity, ident, kw)
             if routing.pins and found is not None:
+                if routing.guarding.hides(inspect(found)):
+                    return None
                 routing.loading.check_partition(inspect(found))
             return found
 
@@ -193,6 +196,8 @@ class RoutingSession(Session):
         routing = self._routing
         if bind is not None or routing is None:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
+        if routing.pins and routing.writes.aimed is None:
+            routing.pins.refuse_engine()
         return routing.places.engine_for(
             {
                 "mapper": mapper,
@@ -224,7 +229,10 @@ class RoutingSession(Session):
         if routing is None:
             return super().connection(bind_arguments, execution_options)
         arguments = dict(bind_arguments or {})
-        bind = arguments.pop("bind", None) or self.get_bind(**arguments)
+        options = dict(execution_options or {})
+        routing.pins.refuse_connection(allowed=options.pop(UNGUARDED, False))
+        find = self._bind_of if routing.pins.guard is None else routing.places.engine_for
+        bind = arguments.pop("bind", None) or find(arguments)
         name = routing.wiring.engines.name_of(bind)
         if name is None:
             routing.pins.refuse("an explicit bind")
@@ -232,7 +240,10 @@ class RoutingSession(Session):
             routing.pins.check_database(name)
         # What is done with the connection is not seen: it may write.
         routing.writes.note_bind(bind)
-        return super().connection({"bind": bind}, execution_options)
+        return super().connection({"bind": bind}, options or None)
+
+    def _bind_of(self, arguments: Mapping[str, Any]) -> Any:
+        return self.get_bind(**arguments)
 
     def _connection_to(self, database: str) -> Connection:
         """Return the transaction's connection to `database`, by its name in the map."""
@@ -240,20 +251,27 @@ class RoutingSession(Session):
 
     # -- partitions ------------------------------------------------------------------------
 
-    def partition(self, key: Any, *, keyspace: str) -> Partition:
+    def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> Partition:
         """Pin the session to the shard of `key` while the context lasts.
 
         Reads see only that shard; whatever would leave it is refused with `RoutingError`.
 
         >>> with session.partition(7, keyspace="shop"):
         ...     session.scalars(select(Order)).all()
+
+        Parameters
+        ----------
+        key:
+            The shard key: one value, or a tuple for a key of several columns.
+        keyspace:
+            The sharded keyspace that the key is of.
+        guard:
+            Whether the session sees and writes rows of this very key alone, and not of others
+            on its shard.  Statements of the ORM get its criterion; what is then not proven to
+            be about the key is refused (R215), unless the statement has the execution option
+            ``unguarded=True``.  Reference tables are not guarded.
         """
-        routing = self._require_routing()
-        sharded = routing.wiring.sharded(keyspace)
-        values = tuple(key) if isinstance(key, (tuple, list)) else (key,)
-        home = routing.wiring.home(sharded, values, routing.propose)
-        pin = Pin(sharded, str(home.shard).partition("/")[2], values)
-        return Partition(lambda: routing.pins, pin)
+        return self._require_routing().partition(key, keyspace, guard=guard)
 
     def _share_pins(self, pins: Pins) -> None:
         """Let `pins`, those of a scope, be the session's partitions."""
@@ -309,6 +327,19 @@ class RoutingSession(Session):
         if self._routing is not None and state.key is None:
             state.identity_token = self._routing.loading.token_of_transient(state)
         return super()._merge(state, state_dict, **kw)
+
+    def _identity_lookup(self, mapper: Any, *args: Any, **kw: Any) -> Any:
+        """Find an object in the session, for `get()` and for many-to-one relationships."""
+        found: Any = super()._identity_lookup(mapper, *args, **kw)
+        routing = self._routing
+        if routing is None or not routing.pins or not isinstance(found, mapper.class_):
+            return found
+        return None if routing.guarding.hides(inspect(found)) else found
+
+    def _refuse_connection(self) -> None:
+        routing = self._routing
+        if routing is not None and routing.pins and routing.writes.aimed is None:
+            routing.pins.refuse_connection(allowed=False)
 
     def _routed_transaction(self) -> Any:
         """Return the root transaction, begun if need be, which knows what was written."""

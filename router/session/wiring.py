@@ -16,14 +16,16 @@ from router.lookups import Lookups
 from router.merge.collations import Collations
 from router.route.aim import Circumstances, Locate, by_function
 from router.route.binds import BindTable, ShardedTable
+from router.route.only import Only
 from router.route.planner import Planner
 from router.route.predicates import Null
 from router.route.target import Destination, Target
 from router.session.branches import Branches
 from router.session.directories import attach
+from router.session.guarding import Guard
 from router.session.routing import Routing
 from router.session.states import States
-from router.shardmap.functions.protocol import NoShardError
+from router.shardmap.functions.protocol import Key, NoShardError
 from router.shardmap.keys import normalise
 from router.shardmap.keytypes import KeyType, KeyValueError
 from router.shardmap.model import Keyspace, ShardedKeyspace, ShardMap
@@ -146,7 +148,7 @@ class Wiring:
             shard takes it.
         """
         values = key if isinstance(key, (tuple, list)) else (key,)
-        normalised = self._normalised(keyspace, tuple(values))
+        normalised = self.canonical(keyspace, tuple(values))
         if Null.NULL in normalised:
             if keyspace.null_shard is None:
                 what = f"keyspace {keyspace.name} has no shard for a NULL key"
@@ -162,6 +164,10 @@ class Wiring:
                 what = f"a shard key of keyspace {keyspace.name}: {error}"
                 raise RoutingError("R204", what, where=keyspace.where) from error
         return Destination(keyspace.shards[shard], keyspace.shard_id(shard))
+
+    def guard(self, keyspace: ShardedKeyspace, key: Key, values: tuple[Any, ...]) -> Guard:
+        """Return the guard of one key, in its canonical form and as it was given."""
+        return Guard(Only(keyspace, key, values), self.binds)
 
     def key_types(self, keyspace: ShardedKeyspace) -> tuple[KeyType, ...] | None:
         """Return the types of the keyspace's key columns, if a table of it is known."""
@@ -195,7 +201,8 @@ class Wiring:
             found = self._entities[entity] = self.needs_token(mapper.base_mapper.class_)
         return found
 
-    def _normalised(self, keyspace: ShardedKeyspace, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def canonical(self, keyspace: ShardedKeyspace, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return a key in its canonical form, `Null.NULL` for a NULL in it."""
         types = self.key_types(keyspace)
         width = len(next(iter(keyspace.tables.values()), values))
         if len(values) != width:

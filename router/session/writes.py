@@ -12,9 +12,10 @@ from sqlalchemy.orm import Mapper
 
 from router.errors import CrossShardError
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
+from router.route.outside import outside
 from router.route.rows import homes_of_rows
 from router.session.branches import can_prepare
-from router.session.states import refuse_moved
+from router.session.states import Placement, refuse_moved
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -123,6 +124,7 @@ class Writes:
         binding = self._bulk_binding(mapper)
         if isinstance(binding, UnshardedTable):
             return {binding.keyspace.database: list(rows)}
+        self._admit_rows(mapper, rows)
         shards = homes_of_rows(binding, rows, mapper, self._routing.claim)
         return self._parts(rows, [self._database(binding, shard) for shard in shards])
 
@@ -135,6 +137,8 @@ class Writes:
             what = f"rows of {binding.table.fullname} name no shard by their primary key"
             fix = "change the objects in the session and flush"
             raise CrossShardError("R305", what, fix=fix)
+        self._admit_identity(mapper)
+        self._admit_rows(mapper, rows)
         shards = homes_of_rows(binding, rows, mapper, self._routing.locate)
         return self._parts(rows, [self._database(binding, shard) for shard in shards])
 
@@ -158,8 +162,42 @@ class Writes:
         placement = self._wiring.states.placement(state.mapper)
         if state.key is not None:
             refuse_moved(state, placement)
+        self._admit_object(state, placement)
         locate = self._routing.claim if state.key is None else self._routing.locate
         return self._database(binding, self._wiring.states.shard(state, placement, locate))
+
+    def _admit_rows(self, mapper: Mapper[Any], rows: Sequence[Row]) -> None:
+        """Raise if a guard is on and a row, in any of the tables of `mapper`, has another key."""
+        guard = self._routing.pins.guard
+        if guard is not None:
+            for one in self._wiring.states.placement(mapper).keys:
+                guard.only.admit_rows(one.reader.binding, rows, mapper)
+
+    def _admit_identity(self, mapper: Mapper[Any]) -> None:
+        """Raise if a guard is on and rows of `mapper` do not name their key by their primary key.
+
+        They are written by that, whatever else is said of their key.
+        """
+        if self._routing.pins.guard is None:
+            return
+        for one in self._wiring.states.placement(mapper).keys:
+            binding = one.reader.binding
+            if not binding.identified:
+                fix = "change the objects in the session and flush"
+                what = f"a primary key of {binding.table.fullname} does not say whose row it is"
+                raise outside(what, fix)
+
+    def _admit_object(self, state: Any, placement: Placement) -> None:
+        """Raise if a guard is on and an object is not known to have its key."""
+        guard = self._routing.pins.guard
+        if guard is None:
+            return
+        for one in placement.keys:
+            if state.key is None:
+                guard.only.admit_key(one.reader.binding, self._wiring.states.new_key(state, one))
+        if state.key is not None:
+            self._admit_identity(state.mapper)
+        self._routing.guarding.admit_object(guard.only, state)
 
     def _bulk_binding(self, mapper: Mapper[Any]) -> UnshardedTable | ShardedTable:
         binding: Binding = self._wiring.states.placement(mapper).binding
