@@ -128,6 +128,10 @@ CATALOGUE: dict[str, Entry] = {
         "a `unique:` entry that cannot be kept",
         "name columns of a sharded table, and an unsharded keyspace of the same dialect",
     ),
+    "R128": Entry(
+        "replicas that cannot be used as the map has them",
+        "list copies of the database on other servers, and limits that they can keep",
+    ),
     # -- routing ------------------------------------------------------------------------
     "R201": Entry(
         "nothing binds this to a keyspace",
@@ -185,6 +189,14 @@ CATALOGUE: dict[str, Entry] = {
     "R214": Entry(
         "a statement beside rows that MySQL or MariaDB are still sending",
         "fetch or close the result before, or leave out `yield_per` and `stream_results`",
+    ),
+    "R216": Entry(
+        "no such role",
+        'say "primary" or "replica"',
+    ),
+    "R217": Entry(
+        "a token that cannot be read",
+        "pass what `session.token()` gave, unchanged, or nothing",
     ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(

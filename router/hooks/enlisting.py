@@ -90,18 +90,38 @@ def after_others(transaction: Any, enlist: Callable[[], Connection]) -> Connecti
         return enlist()
 
 
+def open_beside(
+    session: Any, engine: Engine, suits: Callable[[Connection], bool]
+) -> Connection | None:
+    """Connect and begin as the session would, without its knowing; None if nothing `suits`."""
+    connection = connect(engine)
+    try:
+        if suits(connection):
+            return _begun(session, connection, None)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
 def _open(session: Any, engine: Engine, options: Any, begun: Begun | None) -> Connection:
     connection = connect(engine)
     try:
-        given = {**(getattr(session, "execution_options", None) or {}), **(options or {})}
-        if given:
-            connection = connection.execution_options(**given)
-        connection.begin()
+        connection = _begun(session, connection, options)
         if begun is not None:
             begun(connection)
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _begun(session: Any, connection: Connection, options: Any) -> Connection:
+    given = {**(getattr(session, "execution_options", None) or {}), **(options or {})}
+    if given:
+        connection = connection.execution_options(**given)
+    connection.begin()
     return connection
 
 

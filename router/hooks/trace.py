@@ -42,6 +42,7 @@ class Trace:
     tables: set[Table] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
     operators: list[str] = field(default_factory=list)
+    custom: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
     opaque: set[str] = field(default_factory=set)
     binds: Counter[str] = field(default_factory=Counter)
@@ -115,10 +116,21 @@ class _Watcher:
         return text
 
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
+        self.trace.custom.add(operator.opstring)
         # SQLAlchemy puts parentheses around the others.
         if operator.precedence > 0:
             self.trace.operators.append(operator.opstring)
         text: str = super().visit_custom_op_binary(element, operator, **kw)  # type: ignore[misc]
+        return text
+
+    def visit_custom_op_unary_operator(self, element: Any, operator: Any, **kw: Any) -> str:
+        self.trace.custom.add(operator.opstring)
+        text: str = super().visit_custom_op_unary_operator(element, operator, **kw)  # type: ignore[misc]
+        return text
+
+    def visit_custom_op_unary_modifier(self, element: Any, operator: Any, **kw: Any) -> str:
+        self.trace.custom.add(operator.opstring)
+        text: str = super().visit_custom_op_unary_modifier(element, operator, **kw)  # type: ignore[misc]
         return text
 
     def visit_function(self, func: Any, *args: Any, **kw: Any) -> str:

@@ -65,6 +65,8 @@ class Shape:
     why there must be only one; `narrow` is the list of keys that each shard gets a part of.
     `spread` is the constraint that picks the shards where nothing but clauses of the outermost
     SELECT, such as ORDER BY, stand in the way of several: a merge can make up for them.
+    `is_harmless` says that nothing in a query can have an effect, or an answer that depends on
+    which copy of the data is asked.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -80,6 +82,7 @@ class Shape:
     copies: bool = False
     locks: bool = False
     lone: Lone | None = None
+    is_harmless: bool = False
 
     @property
     def names(self) -> str:

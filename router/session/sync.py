@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, event, inspect, util
-from sqlalchemy.orm import Session
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
@@ -15,6 +14,7 @@ from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
 from router.session.execution import Execution
 from router.session.partition import Partition, Pin, Pins
+from router.session.using import ReadsReplicas
 
 if TYPE_CHECKING:
     from router.session.ending import Ending
@@ -26,24 +26,34 @@ if TYPE_CHECKING:
 _NOTHING: Mapping[str, Any] = util.EMPTY_DICT
 
 
-class RoutingSession(Session):
+class RoutingSession(ReadsReplicas):
     """A `Session` whose statements and rows go where the shard map says.
 
-    Takes every argument of `Session`.  Without a router, or given `bind` or `binds`, it
-    behaves exactly as `Session` does.  Made by ``Router.sessionmaker()``.
+    Takes every argument of `Session`, and `after`, a token that another session has given.
+    Without a router, or given `bind` or `binds`, it behaves exactly as `Session` does.  Made
+    by ``Router.sessionmaker()``.
     """
 
     _flush_routing: Flushing | None = None
 
-    def __init__(self, bind: Any = None, *, router: Wired | None = None, **kw: Any) -> None:
+    def __init__(
+        self,
+        bind: Any = None,
+        *,
+        router: Wired | None = None,
+        after: str | None = None,
+        **kw: Any,
+    ) -> None:
         super().__init__(bind, **kw)
         self._routing: Routing | None = None
         self._two_phase = False
         if router is None or bind is not None or kw.get("binds"):
+            self.after(after)
             return
         self._routing = router.wiring.routing(self)
         self._two_phase = router.wiring.shard_map.two_phase or bool(kw.get("twophase"))
         self.twophase = False
+        self.after(after)
 
     # -- statements ------------------------------------------------------------------------
 
@@ -181,6 +191,7 @@ class RoutingSession(Session):
         keyspace: str | None = None,
         shard_key: Any = None,
         database: str | None = None,
+        reading: tuple[str, Any] | None = None,
         **kw: Any,
     ) -> Engine | Connection:
         """Return the engine for a mapper, a clause, or a place in the map.
@@ -191,6 +202,9 @@ class RoutingSession(Session):
             The mapper's table is sharded and no shard is named.
         """
         routing = self._routing
+        if reading is not None and routing is not None and routing.readers is not None:
+            # Asked for once what was pending has been flushed.
+            return routing.readers.bind(*reading)
         if bind is not None or routing is None:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
         return routing.places.engine_for(
@@ -296,6 +310,7 @@ class RoutingSession(Session):
             run(given, *args, **kw)
             return
         writes = self._routing.writes
+        self._lead()
         found = parts(writes)
         for database in found:
             writes.note(database)
@@ -306,6 +321,7 @@ class RoutingSession(Session):
     # -- seams of SQLAlchemy's session ------------------------------------------------------
 
     def _merge(self, state: Any, state_dict: Any, **kw: Any) -> Any:
+        self._lead()
         if self._routing is not None and state.key is None:
             state.identity_token = self._routing.loading.token_of_transient(state)
         return super()._merge(state, state_dict, **kw)
@@ -349,11 +365,6 @@ class RoutingSession(Session):
         """Return how the root `transaction` ends."""
         return self._require_routing().ending(transaction, self._two_phase)
 
-    def _require_routing(self) -> Routing:
-        if self._routing is None:
-            raise RoutingError("R206", "the session was made without a router")
-        return self._routing
-
 
 # First of all, so that other listeners already find a transaction that routes.
 @event.listens_for(RoutingSession, "after_transaction_create", insert=True)
@@ -365,4 +376,5 @@ def _route_transaction(session: RoutingSession, transaction: Any) -> None:
 @event.listens_for(RoutingSession, "before_flush")
 def _route_flush(session: RoutingSession, context: Any, _: Any) -> None:
     if session._routing is not None:
+        session._lead()
         flush_hook.adopt(context, session._routing.flushing())

@@ -15,6 +15,7 @@ PACKAGE = REPOSITORY / "router"
 FOUNDATION = ("catalogue", "errors")
 DECIDING = (*FOUNDATION, "shardmap", "hooks", "ids", "route", "rewrite")
 DOING = (
+    "replicas",
     "engines",
     "engines_async",
     "directory",
@@ -41,6 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "deadlocks": (*FOUNDATION, "hooks"),
     "engines": (*FOUNDATION, "shardmap", "hooks", "lanes"),
     "engines_async": (*FOUNDATION, "shardmap", "hooks", "engines"),
+    "replicas": (*FOUNDATION, "shardmap", "hooks", "engines"),
     "directory": (*DECIDING, "engines"),
     "lookups": (*DECIDING, "engines"),
     "execute": (*DECIDING, "lanes", "engines"),
