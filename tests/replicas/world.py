@@ -59,6 +59,14 @@ class World:
             self.servers.resume(number)
         self.servers.catch_up()
 
+    def has_replayed(self, number: int, name: str = "main") -> bool:
+        """Return whether a replica has what the primary has."""
+        fleet = self.router.wiring.fleet
+        assert fleet is not None
+        wanted = fleet.position(name)
+        replayed = fleet.replayed(name, self.standing(name).members[number])
+        return wanted is not None and replayed is not None and replayed.covers(wanted)
+
     def cut(self, *numbers: int) -> None:
         """Let replicas answer no more."""
         for number in numbers or range(REPLICAS):
