@@ -198,6 +198,10 @@ CATALOGUE: dict[str, Entry] = {
         "a token that cannot be read",
         "pass what `session.token()` gave, unchanged, or nothing",
     ),
+    "R218": Entry(
+        "a replica that is behind",
+        "look at why it does not replay; until it does, reads go elsewhere",
+    ),
     # -- across shards ------------------------------------------------------------------
     "R301": Entry(
         "a read over several shards that is not a plain SELECT",

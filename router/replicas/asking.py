@@ -59,3 +59,11 @@ def why_no_replica(connection: Connection) -> str | None:
         guarded = bool(connection.exec_driver_sql("SELECT @@global.read_only").scalar())
         return None if guarded else "it is not read_only"
     return None
+
+
+def same_cluster(connection: Connection) -> object:
+    """Return what a server has in common with its copies alone; None if nobody can tell."""
+    if _product(connection) != "postgresql":
+        return None
+    query = "SELECT system_identifier FROM pg_catalog.pg_control_system()"
+    return connection.exec_driver_sql(query).scalar()

@@ -51,6 +51,10 @@ class Fleet:
     def __contains__(self, database: object) -> bool:
         return database in self.standings
 
+    def primary(self, database: str) -> Engine:
+        """Return the engine of a database itself."""
+        return self._engines[database]
+
     def engine(self, database: str, member: Member) -> Engine:
         """Return the engine of a replica."""
         return self._engines.replicas_of(database)[member.number]

@@ -16,7 +16,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.sql.dml import UpdateBase
 
 from router.hooks.colour import pause
-from router.hooks.enlisting import open_beside
+from router.hooks.enlisting import open_beside, tell_begun
 from router.hooks.loaders import statement_options
 from router.hooks.statements import is_opaque, resolved
 from router.hooks.transaction import begin_lending, end_lending
@@ -228,8 +228,7 @@ class Readers:
         reader = self._chosen()[database] = Reader(member, connection)
         root = session._routed_transaction()
         try:
-            # As SQLAlchemy does for each connection that a transaction begins on.
-            session.dispatch.after_begin(session, root, connection)
+            tell_begun(session, root, connection)
         except BaseException:
             self._chosen().pop(database, None)
             reader.release()
