@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, func, inspect, select, text
 from sqlalchemy import exc as sa_exc
 
 from router.check_commits import commit_findings, map_findings
+from router.check_replicas import replica_findings
 from router.check_unique import unique_findings
 from router.errors import Problem, RouterError
 from router.route.binds import ReferenceTable, ShardedTable
@@ -69,6 +70,7 @@ def check(wiring: Wiring) -> tuple[Problem, ...]:
     found += _differing_copies(seen)
     found += map_findings(wiring)
     found += unique_findings(wiring)
+    found += replica_findings(wiring)
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,9 @@ from router.shardmap.model import Database, ShardMap
 
 CONNECT_TIMEOUT = 10
 """Seconds after which an unreachable server is given up, unless the map says otherwise."""
+
+REPLICA_CONNECT_TIMEOUT = 3
+"""The same for a replica, which others can stand in for."""
 
 _TIMEOUT_ARGUMENT = {
     "psycopg": "connect_timeout",
@@ -39,6 +43,8 @@ class Engines(Mapping[str, Engine]):
     def __init__(self, shard_map: ShardMap) -> None:
         self._databases = shard_map.databases
         self._engines: dict[str, Engine] = {}
+        self._replicas: dict[str, tuple[Engine, ...]] = {}
+        self._on_fork: list[Callable[[], None]] = []
         self._names: dict[object, str] = {}
         self._lock = threading.Lock()
         self._workers = Workers()
@@ -68,10 +74,24 @@ class Engines(Mapping[str, Engine]):
         """Return the database name of `engine`, or None if it is not one of these."""
         return self._names.get(engine)
 
+    def replicas_of(self, name: str) -> tuple[Engine, ...]:
+        """Return the engines of the replicas of a database, in the order of the map."""
+        found = self._replicas.get(name)
+        if found is None:
+            database = self._known(name)
+            made = tuple(self._replica(database, one.url) for one in database.replicas)
+            # Of threads that ask at once, all get those that were first.
+            found = self._replicas.setdefault(name, made)
+        return found
+
+    def on_fork(self, call: Callable[[], None]) -> None:
+        """Let `call` be made in a process that is forked from this one."""
+        self._on_fork.append(call)
+
     def dispose(self) -> None:
         """Close every pooled connection; the engines can be used again."""
         with self._lock:
-            for engine in self._engines.values():
+            for engine in self._all():
                 engine.dispose()
             self._workers.rest()
 
@@ -80,26 +100,43 @@ class Engines(Mapping[str, Engine]):
         self._lock = threading.Lock()
         # Threads do not survive a fork, and the parent's may have held their lock.
         self._workers.forget()
-        for engine in self._engines.values():
+        for engine in self._all():
             driver.forget(engine)
             _of_parents.append(engine.pool)
             engine.dispose(close=False)
+        for call in self._on_fork:
+            call()
 
-    def _create(self, name: str) -> Engine:
+    def _all(self) -> Iterator[Engine]:
+        yield from self._engines.values()
+        for replicas in self._replicas.values():
+            yield from replicas
+
+    def _known(self, name: str) -> Database:
         database = self._databases.get(name)
         if database is None:
             known = ", ".join(self._databases)
             raise RoutingError("R206", f"there is no database {name!r}; the map has {known}")
+        return database
+
+    def _create(self, name: str) -> Engine:
+        database = self._known(name)
         with self._lock:
             if name not in self._engines:
-                engine = self._made(database)
+                engine = self._made(database, database.url)
                 driver.install(engine, self._workers)
                 self._names[engine] = name
                 self._engines[name] = engine
             return self._engines[name]
 
-    def _made(self, database: Database) -> Engine:
-        return configured(database, database.url, create_engine)
+    def _replica(self, database: Database, url: URL) -> Engine:
+        engine = self._made(replace(database, url=url), url, REPLICA_CONNECT_TIMEOUT)
+        driver.install(engine, self._workers)
+        event.listen(engine, "connect", partial(_only_read, engine.dialect.name))
+        return engine
+
+    def _made(self, database: Database, url: URL, timeout: int = CONNECT_TIMEOUT) -> Engine:
+        return configured(database, url, create_engine, timeout)
 
 
 _living: weakref.WeakSet[Engines] = weakref.WeakSet()
@@ -116,14 +153,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_refresh_after_fork)
 
 
-def configured(database: Database, url: URL, create: Callable[..., Engine]) -> Engine:
+def configured(
+    database: Database, url: URL, create: Callable[..., Engine], timeout: int = CONNECT_TIMEOUT
+) -> Engine:
     """Return the engine that `create` makes for `url`, as the map has it for `database`."""
     options: dict[str, Any] = dict(database.engine)
     arguments = dict(options.get("connect_args", {}))
     driver = url.get_driver_name()
     argument = _TIMEOUT_ARGUMENT.get(driver)
     if argument is not None and argument not in url.query:
-        arguments.setdefault(argument, CONNECT_TIMEOUT)
+        arguments.setdefault(argument, timeout)
     limited = driver == "pymysql" and "read_timeout" not in {**arguments, **url.query}
     if limited:
         # Its connect_timeout ends with the TCP handshake; a server may fall silent after it.
@@ -135,6 +174,23 @@ def configured(database: Database, url: URL, create: Callable[..., Engine]) -> E
     if limited:
         event.listen(engine, "connect", _wait_for_statements)
     return engine
+
+
+_READ_ONLY = {
+    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+    "mariadb": "SET SESSION TRANSACTION READ ONLY",
+    "sqlite": "PRAGMA query_only = ON",
+}
+
+
+def _only_read(dialect: str, connection: Any, record: object) -> None:
+    """Let a connection to a replica refuse to write, whatever it is told by mistake."""
+    del record
+    cursor = connection.cursor()
+    cursor.execute(_READ_ONLY[dialect])
+    cursor.close()
+    connection.commit()
 
 
 def _name_the_database(database: Database, context: ExceptionContext) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from router.engines import Engines, configured
+from router.engines import CONNECT_TIMEOUT, Engines, configured
 from router.errors import Problem, ShardMapError
 from router.shardmap.model import Database, ShardMap
 
@@ -66,8 +66,8 @@ class AsyncEngines(Mapping[str, AsyncEngine]):
 
     async def dispose(self) -> None:
         """Close every pooled connection; the engines can be used again, in any event loop."""
-        for name in self.sync_engines.made():
-            await self[name].dispose()
+        for engine in self.sync_engines.made():
+            await AsyncEngine(engine).dispose()
 
 
 class SyncEngines(Engines):
@@ -77,12 +77,13 @@ class SyncEngines(Engines):
         super().__init__(shard_map)
         self._urls = urls
 
-    def made(self) -> list[str]:
-        """Return the names of the databases that were asked for."""
-        return list(self._engines)
+    def made(self) -> list[Engine]:
+        """Return the engines that were asked for, those of replicas included."""
+        return list(self._all())
 
-    def _made(self, database: Database) -> Engine:
-        return configured(database, self._urls[database.name], _create)
+    def _made(self, database: Database, url: URL, timeout: int = CONNECT_TIMEOUT) -> Engine:
+        driver = self._urls[database.name].get_driver_name()
+        return configured(database, _with_driver(url, driver), _create, timeout)
 
 
 def _create(url: URL, **options: Any) -> Engine:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from sqlalchemy import CompoundSelect, Select
 
 from router.errors import RouterError
 from router.gather.copying import rows_to_copy
@@ -88,7 +90,23 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def explain(wiring: Wiring, statement: Any, params: Any = None) -> Plan:
     """Return the plan of `statement` for a session in plain circumstances."""
-    statement = resolved(statement)
+    plan = _explained(wiring, resolved(statement), params)
+    if not _may_be_read_elsewhere(wiring, resolved(statement), params, plan):
+        return plan
+    step = "read from replicas, if the transaction has not written"
+    return replace(plan, steps=(step, *plan.steps))
+
+
+def _may_be_read_elsewhere(wiring: Wiring, statement: Any, params: Any, plan: Plan) -> bool:
+    copied = plan.refusal is not None or plan.tier is Tier.GATHERED
+    if wiring.fleet is None or copied or not isinstance(statement, (Select, CompoundSelect)):
+        return False
+    shape = wiring.planner.shape(statement, params)[0]
+    used = {one.database for one in plan.target.destinations}
+    return shape.is_harmless and not shape.locks and any(one in wiring.fleet for one in used)
+
+
+def _explained(wiring: Wiring, statement: Any, params: Any) -> Plan:
     if is_opaque(statement) and wiring.only_database is None:
         what = "the tables of text cannot be seen"
         refusal = Refusal("R304", what, error=RouterError)

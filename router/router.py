@@ -164,6 +164,14 @@ class Router:
         """The engines of asyncio sessions, by database name; to be used in one event loop."""
         return self.async_side.engines
 
+    @property
+    def replicas(self) -> Mapping[str, tuple[Engine, ...]]:
+        """The engines of each database's replicas, in the order of the map.
+
+        Their connections cannot write.
+        """
+        return {name: self.engines.replicas_of(name) for name in self.engines}
+
     def engine_for(self, keyspace: str, key: Any = None) -> Engine:
         """Return the engine of the shard of `key`, or of an unsharded keyspace.
 

@@ -56,12 +56,14 @@ def plan_as_dict(plan: Plan) -> dict[str, Any]:
 
 
 def print_statuses(found: Sequence[Status]) -> None:
-    """Print one row for each database."""
-    table = Table("database", "server", "version", "ms", "holds")
+    """Print one row for each server."""
+    table = Table("database", "role", "server", "version", "ms", "lag", "holds")
     for one in found:
         latency = f"{one.latency:.2f}" if one.latency is not None else ""
         version = one.version if one.reachable else "unreachable"
-        table.add_row(one.database, one.server, version, latency, ", ".join(one.homes))
+        lag = f"{one.lag:.2f}" if one.lag is not None else ""
+        homes = ", ".join(one.homes)
+        table.add_row(one.database, one.role, one.server, version, latency, lag, homes)
     console = Console(highlight=False)
     console.print(table)
     for one in found:

@@ -5,7 +5,8 @@ enter.  Here connecting and beginning come first, and only enlisting is guarded.
 Leans on `SessionTransaction._connection_for_bind`, to which a bind is whatever has a
 `connect()` and may return a connection in a transaction, and on `._connections` with its
 tuples of connection, transaction, whether it ends here and whether it is closed; on
-`Session.join_transaction_mode` and `.execution_options`.  Checked against 2.0.40 and 2.1.9.
+`Session.join_transaction_mode`, `.execution_options` and `.dispatch`.  Checked against 2.0.40
+and 2.1.9.
 """
 
 from __future__ import annotations
@@ -90,18 +91,43 @@ def after_others(transaction: Any, enlist: Callable[[], Connection]) -> Connecti
         return enlist()
 
 
+def open_beside(
+    session: Any, engine: Engine, suits: Callable[[Connection], bool]
+) -> Connection | None:
+    """Connect and begin as the session would, without its knowing; None if nothing `suits`."""
+    connection = connect(engine)
+    try:
+        if suits(connection):
+            return _begun(session, connection, None)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
+
+
+def tell_begun(session: Any, transaction: Any, connection: Connection) -> None:
+    """Call the handlers of ``after_begin``, as for a connection that the session has begun on."""
+    session.dispatch.after_begin(session, transaction, connection)
+
+
 def _open(session: Any, engine: Engine, options: Any, begun: Begun | None) -> Connection:
     connection = connect(engine)
     try:
-        given = {**(getattr(session, "execution_options", None) or {}), **(options or {})}
-        if given:
-            connection = connection.execution_options(**given)
-        connection.begin()
+        connection = _begun(session, connection, options)
         if begun is not None:
             begun(connection)
     except BaseException:
         connection.close()
         raise
+    return connection
+
+
+def _begun(session: Any, connection: Connection, options: Any) -> Connection:
+    given = {**(getattr(session, "execution_options", None) or {}), **(options or {})}
+    if given:
+        connection = connection.execution_options(**given)
+    connection.begin()
     return connection
 
 

@@ -42,7 +42,8 @@ class Trace:
     tables: set[Table] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
     operators: list[str] = field(default_factory=list)
-    raw: list[str] = field(default_factory=list)
+    fields: list[str] = field(default_factory=list)
+    custom: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
     opaque: set[str] = field(default_factory=set)
     binds: Counter[str] = field(default_factory=Counter)
@@ -116,25 +117,25 @@ class _Watcher:
         return text
 
     def visit_custom_op_binary(self, element: Any, operator: Any, **kw: Any) -> str:
+        self.trace.custom.add(operator.opstring)
         # SQLAlchemy puts parentheses around the others.
         if operator.precedence > 0:
             self.trace.operators.append(operator.opstring)
-        self.trace.raw.append(operator.opstring)
         text: str = super().visit_custom_op_binary(element, operator, **kw)  # type: ignore[misc]
         return text
 
     def visit_custom_op_unary_operator(self, element: Any, operator: Any, **kw: Any) -> str:
-        self.trace.raw.append(operator.opstring)
+        self.trace.custom.add(operator.opstring)
         text: str = super().visit_custom_op_unary_operator(element, operator, **kw)  # type: ignore[misc]
         return text
 
     def visit_custom_op_unary_modifier(self, element: Any, operator: Any, **kw: Any) -> str:
-        self.trace.raw.append(operator.opstring)
+        self.trace.custom.add(operator.opstring)
         text: str = super().visit_custom_op_unary_modifier(element, operator, **kw)  # type: ignore[misc]
         return text
 
     def visit_extract(self, extract: Any, **kw: Any) -> str:
-        self.trace.raw.append(str(extract.field))
+        self.trace.fields.append(str(extract.field))
         text: str = super().visit_extract(extract, **kw)  # type: ignore[misc]
         return text
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from sqlalchemy import Connection, Engine, util
 from sqlalchemy.orm import SessionTransaction
@@ -35,14 +35,32 @@ from router.hooks.enlisting import (
 _lent: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
+class Beside(Protocol):
+    """A connection that a transaction reads on and that takes no part in how it ends."""
+
+    def release(self, invalidate: bool) -> None:
+        """Give the connection back; never raise because the server is gone."""
+        ...
+
+
 @contextmanager
 def lend(connection: Connection) -> Iterator[None]:
     """Let statements run on `connection` without its taking part in the session's transaction."""
-    _lent.add(connection)
+    begin_lending(connection)
     try:
         yield
     finally:
-        _lent.discard(connection)
+        end_lending(connection)
+
+
+def begin_lending(connection: Connection) -> None:
+    """Let statements run on `connection` until `end_lending`; see `lend`."""
+    _lent.add(connection)
+
+
+def end_lending(connection: Connection) -> None:
+    """End what `begin_lending` began."""
+    _lent.discard(connection)
 
 
 class RoutedTransaction(SessionTransaction):
@@ -52,7 +70,14 @@ class RoutedTransaction(SessionTransaction):
     `confirmed` what directories said, and `torn` the error that left the copies of a reference
     table different.  `gtid` and `named` are what branches that have begun already call the
     transaction and its decider; `ending` is there once the end has begun.
+
+    `beside` holds connections to replicas, by database.  `leads` says that whatever is read
+    from now on is read where it is written.
     """
+
+    beside: dict[str, Beside] | None = None
+    leads: bool = False
+    _commits: bool = False
 
     wrote: set[Engine]
     locks: bool
@@ -166,6 +191,8 @@ class RoutedTransaction(SessionTransaction):
 
     def close(self, invalidate: bool = False) -> None:
         """Release the connections, side by side."""
+        if self._parent is None and (self.beside or self.wrote):
+            self._end_reading(invalidate)
         error = None
         if self._is_several() and not invalidate:
             error = self._end_together(close)
@@ -178,6 +205,7 @@ class RoutedTransaction(SessionTransaction):
         if self._parent is not None:
             super().commit(_to_root)
             return
+        self._commits = True
         if self._state is SessionTransactionState.ACTIVE:
             self._prepare_impl()
         if self.ending is None:
@@ -209,6 +237,21 @@ class RoutedTransaction(SessionTransaction):
     def _abort(self) -> None:
         if self.ending is not None:
             finish(self.ending.abort)
+
+    def _end_reading(self, invalidate: bool) -> None:
+        """Give back what was only read on, and say what was written."""
+        session: Any = self.session
+        if self.wrote:
+            is_known = self._state is SessionTransactionState.COMMITTED or not self._commits
+            session._has_written(self.wrote, is_known)
+        if self.beside:
+            calls = [partial(one.release, invalidate) for one in self.beside.values()]
+            self.beside = None
+            session._end_all(calls)
+
+    def is_usable(self) -> bool:
+        """Return whether statements can be executed in the transaction now."""
+        return self._transaction_is_active()
 
     def _is_several(self) -> bool:
         # A connection stands there twice: by itself and by its engine.

@@ -90,7 +90,7 @@ def fragments_of(trace: Trace) -> Iterator[str]:
     for text in trace.texts:
         if not is_plain_value(text) and not _is_name(text):
             yield f"text {text[:60]!r}"
-    for text in trace.raw:
+    for text in (*trace.custom, *trace.fields):
         if not _is_symbol(text):
             yield f"SQL {text[:60]!r}"
     for name in sorted(trace.functions - KNOWN_FUNCTIONS):

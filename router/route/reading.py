@@ -20,6 +20,7 @@ from router.hooks.trace import trace
 from router.route.binds import BindTable
 from router.route.comparisons import Comparisons
 from router.route.facts import Facts, UnreadableError
+from router.route.harmless import is_harmless
 from router.route.parameters import Parameters
 from router.route.shape import Shape
 from router.route.shaping import comparable, shape_of, unfollowed
@@ -104,7 +105,9 @@ class Reading:
             # A copy of it with other keys would be wrong: SQLAlchemy copies a derived table
             # twice where some of its columns are annotated and others are not.
             shape = replace(shape, narrow=None)
-        return shape if facts.occurrences or shape.refusal is not None else self._tableless()
+        if not facts.occurrences and shape.refusal is None:
+            shape = self._tableless()
+        return replace(shape, is_harmless=True) if is_harmless(facts.trace) else shape
 
     def _query_facts(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Facts:
         query = statement.element if isinstance(statement, FromStatement) else statement

@@ -67,6 +67,8 @@ class Shape:
     SELECT, such as ORDER BY, stand in the way of several: a merge can make up for them.
     `fragments` are parts that SQLAlchemy passes on unread, `mentions` counts those of
     tables, columns whose table is not in sight, and tables that an outer join may miss.
+    `is_harmless` says that nothing in a query can have an effect, or an answer that depends on
+    which copy of the data is asked.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -84,6 +86,7 @@ class Shape:
     lone: Lone | None = None
     fragments: tuple[str, ...] = ()
     mentions: tuple[int, ...] = ()
+    is_harmless: bool = False
 
     @property
     def names(self) -> str:

@@ -26,6 +26,7 @@ from router.hooks.colour import greenlet_spawn
 from router.session.partition import Partition, Pin, Pins
 from router.session.registry import Scopes
 from router.session.sync import RoutingSession
+from router.session.using import Using
 from router.session.wiring import Wiring
 
 T = TypeVar("T")
@@ -142,6 +143,19 @@ class AsyncRoutingSession(AsyncSession):
 
         return AsyncPartition(find, asks=self._asks(keyspace))
 
+    def using(self, role: str) -> Using:
+        """Read from servers of a role while the context lasts; see `RoutingSession.using`."""
+        return self.sync_session.using(role)
+
+    async def token(self) -> str | None:
+        """Return what another session has to be given; see `RoutingSession.token`."""
+        found: str | None = await greenlet_spawn(self.sync_session.token)
+        return found
+
+    def after(self, token: str | None) -> None:
+        """Read no replica that has not yet seen what `token` says; see `RoutingSession.after`."""
+        self.sync_session.after(token)
+
     # Since SQLAlchemy 2.1.
     if hasattr(AsyncSession, "get_async_bind"):
 
@@ -190,6 +204,10 @@ class AsyncRoutingScopedSession(Scopes, async_scoped_session[AsyncRoutingSession
         """Close and forget the scope's session; partitions that are entered stay."""
         await super().remove()
         self._forget()
+
+    async def token(self) -> str | None:
+        """Return the token of the scope's session; see `RoutingSession.token`."""
+        return await self().token()
 
     def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> AsyncPartition:
         """Pin the current scope to the shard of `key`; see `AsyncRoutingSession.partition`."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from router.hooks.loaders import autoflushes, loading_options, statement_options
 from router.hooks.mappers import is_orm
+from router.replicas.roles import Reading
 
 if TYPE_CHECKING:
     from router.route.target import Destination
@@ -24,6 +26,8 @@ class Execution:
     options: Mapping[str, Any]
     arguments: Mapping[str, Any]
     extra: Mapping[str, Any]
+    reading: Reading | None = None
+    """Why it may go to a replica; None if it may not."""
 
     def of(self, statement: Any, *params: Any) -> Execution:
         """Return the same execution of another statement, perhaps with other parameters."""
@@ -32,6 +36,10 @@ class Execution:
     def under(self, options: Mapping[str, Any]) -> Execution:
         """Return the same execution with other execution options."""
         return replace(self, options=options)
+
+    def reading_as(self, reading: Reading) -> Execution:
+        """Return the same execution, which may go to a replica."""
+        return replace(self, reading=reading)
 
     def unrouted(self) -> Any:
         """Execute as given."""
@@ -72,13 +80,17 @@ class Execution:
         """Execute at `destination`, perhaps with another statement, parameters or options."""
         if token and destination.shard is not None:
             options["identity_token"] = destination.shard
-        return self.run(
+        call = partial(
+            self.run,
             self.statement if statement is None else statement,
             self.params if params is None else params,
             execution_options={**self.options, **options} if options else self.options,
-            bind_arguments={**self.arguments, **routing.binds_of(destination)},
             **self.extra,
         )
+        arguments = {**self.arguments, **routing.binds_of(destination)}
+        if self.reading is not None and routing.readers is not None:
+            return routing.readers.read(destination.database, self.reading, call, arguments)
+        return call(bind_arguments=arguments)
 
     def write_on(
         self, destination: Destination, routing: Routing, *, token: bool = False, **options: Any

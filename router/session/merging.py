@@ -33,7 +33,7 @@ class Merging:
 
     def execute(self, execution: Execution, target: Target, shape: Shape, *, tokens: bool) -> Any:
         """Execute a read on every shard and return the merged rows; None if that is not exact."""
-        order = self._text_order(shape, target)
+        order = self._text_order(shape, target, execution)
         if order is None:
             return None
         found = decomposed(self._wiring, execution.statement, execution.params, target, order)
@@ -41,9 +41,13 @@ class Merging:
             return None
         return self._run(found, execution, target, tokens=tokens)
 
-    def _text_order(self, shape: Shape, target: Target) -> TextOrder | None:
+    def _text_order(self, shape: Shape, target: Target, execution: Execution) -> TextOrder | None:
         """Return how the shards compare text; None if they differ, or tell equal texts apart."""
         connect = self._routing.session._connection_to
+        readers = self._routing.readers
+        if readers is not None and execution.reading is not None:
+            # A connection to the primary would have the whole transaction read there.
+            connect = readers.connection
         engines, collations = self._wiring.engines, self._wiring.collations
         found = {
             collations.order(engines[name], shape.tables, partial(connect, name))

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from router.errors import RoutingError
+from router.replicas.roles import Role
 from router.route.outside import outside, outside_partition
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ class Pin:
 
 
 class Pins:
-    """The partitions a scope is in.  Each is removed by its own exit, in whatever order."""
+    """The partitions a scope is in, and the roles that it has named.
+
+    Each is removed by its own exit, in whatever order.
+    """
 
     def __init__(self) -> None:
         self._pins: list[Pin] = []
+        self._roles: list[tuple[Role]] = []
 
     def __bool__(self) -> bool:
         return bool(self._pins)
@@ -77,6 +82,28 @@ class Pins:
     def databases(self) -> list[str]:
         """Return the only databases to be used; none if there is no partition."""
         return [pin.keyspace.shards[pin.shard] for pin in self._pins]
+
+    # -- roles ---------------------------------------------------------------------------------
+
+    @property
+    def role(self) -> Role | None:
+        """The role of the servers that the scope reads from, None if it has not said."""
+        return self._roles[-1][0] if self._roles else None
+
+    def enter(self, role: Role) -> object:
+        """Read from servers of `role`, until what is returned is given to `leave`."""
+        entry = (role,)
+        self._roles.append(entry)
+        return entry
+
+    def leave(self, entry: object) -> None:
+        """End what `enter` began; others stay."""
+        self._roles = [other for other in self._roles if other is not entry]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the scope is in no partition and has named no role."""
+        return not self._pins and not self._roles
 
     # -- what would leave them -----------------------------------------------------------------
 

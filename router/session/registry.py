@@ -10,8 +10,10 @@ from typing import Any
 from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry, ThreadLocalRegistry
 
+from router.replicas.roles import Role
 from router.session.partition import Partition, Pins
 from router.session.sync import RoutingSession
+from router.session.using import Using
 
 
 class Scopes:
@@ -64,9 +66,17 @@ class Scopes:
             self._forget()
 
     def _forget(self) -> None:
-        # Nothing stays behind for a scope that is in no partition.
-        if self._pins.has() and not self._pins():
+        # Nothing stays behind for a scope that is in no partition and has named no role.
+        if self._pins.has() and self._pins().is_empty:
             self._pins.clear()
+
+    def using(self, role: str) -> Using:
+        """Read from servers of a role in the current scope; see `RoutingSession.using`."""
+        return Using(self._entered, Role.named(role), self._left)
+
+    def after(self, token: str | None) -> None:
+        """Let the scope's session see what `token` says; see `RoutingSession.after`."""
+        self.registry().after(token)
 
 
 class RoutingScopedSession(Scopes, scoped_session[RoutingSession]):
@@ -91,6 +101,10 @@ class RoutingScopedSession(Scopes, scoped_session[RoutingSession]):
         """Close and forget the scope's session; partitions that are entered stay."""
         super().remove()
         self._forget()
+
+    def token(self) -> str | None:
+        """Return the token of the scope's session; see `RoutingSession.token`."""
+        return self().token()
 
     def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> Partition:
         """Pin the current scope to the shard of `key`; see `RoutingSession.partition`."""

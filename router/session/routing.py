@@ -36,6 +36,7 @@ from router.session.loading import Loading
 from router.session.merging import Merging
 from router.session.partition import Partition, Pin, Pins
 from router.session.places import Places
+from router.session.readers import Readers
 from router.session.splitting import Splitting
 from router.session.transferring import Transferring
 from router.session.unique import UniqueKeys
@@ -76,6 +77,7 @@ class Routing:
             self.directories: Directories | None = directories
         else:
             self.directories = None
+        self.readers = Readers(self, wiring.fleet) if wiring.fleet is not None else None
         # The database used last, from which a reference table is best read.
         self._last: list[str] = []
         self._binds = wiring.bind_arguments
@@ -167,7 +169,7 @@ class Routing:
     def at_once(self, plan: Plan) -> Mapping[str, Any] | None:
         """Return the bind arguments of a plan for one database, None for any other."""
         target, shape = plan
-        if target.reach is not Reach.ONE or shape.tokens or shape.locks:
+        if target.reach is not Reach.ONE or shape.tokens or shape.locks or self.readers is not None:
             return None
         destination = target.destinations[0]
         self._last[:] = (destination.database,)
@@ -208,8 +210,7 @@ class Routing:
         reads = isinstance(statement, _READS)
         if target.refusal is not None:
             raise target.refusal.exception()
-        if shape.locks:
-            self.session._routed_transaction().locks = True
+        execution = self._noted(execution, shape, reads=reads)
         if self.unique is not None and (shape.refusal is not None or is_opaque(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
@@ -223,6 +224,14 @@ class Routing:
         with self.unique.kept(execution) as kept:
             return self._sent(kept, target, tokens)
 
+    def _noted(self, execution: Execution, shape: Shape, *, reads: bool) -> Execution:
+        """Note what the transaction is about to do; return what is known of the execution now."""
+        if self.readers is not None:
+            execution = self.readers.judged(execution, shape, reads=reads)
+        if shape.locks:
+            self.session._routed_transaction().locks = True
+        return execution
+
     def _sent(self, execution: Execution, target: Target, tokens: bool) -> Any:
         way = self._way(target.tier)
         if way is not None:
@@ -231,7 +240,7 @@ class Routing:
         if len(target.destinations) == 1:
             destination = target.destinations[0]
             self._last[:] = (destination.database,)
-            make = execution.on if reads else execution.write_on
+            make = execution.on if reads or execution.reading is not None else execution.write_on
             return make(destination, self, token=tokens)
         return self._at_several(execution, target, tokens)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, event, inspect, util
-from sqlalchemy.orm import Session
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
 from router.hooks.handlers import route_last
 from router.hooks.transaction import adopt
 from router.route.outside import UNGUARDED
+from router.session.bulk import WritesInBulk
 from router.session.execution import Execution
 from router.session.partition import Partition, Pins
 
@@ -22,29 +22,38 @@ if TYPE_CHECKING:
     from router.session.flushing import Flushing
     from router.session.routing import Routing
     from router.session.wiring import Wired
-    from router.session.writes import Parts, Writes
 
 _NOTHING: Mapping[str, Any] = util.EMPTY_DICT
 
 
-class RoutingSession(Session):
+class RoutingSession(WritesInBulk):
     """A `Session` whose statements and rows go where the shard map says.
 
-    Takes every argument of `Session`.  Without a router, or given `bind` or `binds`, it
-    behaves exactly as `Session` does.  Made by ``Router.sessionmaker()``.
+    Takes every argument of `Session`, and `after`, a token that another session has given.
+    Without a router, or given `bind` or `binds`, it behaves exactly as `Session` does.  Made
+    by ``Router.sessionmaker()``.
     """
 
     _flush_routing: Flushing | None = None
 
-    def __init__(self, bind: Any = None, *, router: Wired | None = None, **kw: Any) -> None:
+    def __init__(
+        self,
+        bind: Any = None,
+        *,
+        router: Wired | None = None,
+        after: str | None = None,
+        **kw: Any,
+    ) -> None:
         super().__init__(bind, **kw)
         self._routing: Routing | None = None
         self._two_phase = False
         if router is None or bind is not None or kw.get("binds"):
+            self.after(after)
             return
         self._routing = router.wiring.routing(self)
         self._two_phase = router.wiring.shard_map.two_phase or bool(kw.get("twophase"))
         self.twophase = False
+        self.after(after)
 
     # -- statements ------------------------------------------------------------------------
 
@@ -184,6 +193,7 @@ class RoutingSession(Session):
         keyspace: str | None = None,
         shard_key: Any = None,
         database: str | None = None,
+        reading: tuple[str, Any] | None = None,
         **kw: Any,
     ) -> Engine | Connection:
         """Return the engine for a mapper, a clause, or a place in the map.
@@ -194,6 +204,9 @@ class RoutingSession(Session):
             The mapper's table is sharded and no shard is named.
         """
         routing = self._routing
+        if reading is not None and routing is not None and routing.readers is not None:
+            # Asked for once what was pending has been flushed.
+            return routing.readers.bind(*reading)
         if bind is not None or routing is None:
             return super().get_bind(mapper, clause=clause, bind=bind, **kw)
         if routing.pins and routing.writes.aimed is None:
@@ -278,52 +291,10 @@ class RoutingSession(Session):
         if self._routing is not None:
             self._routing.pins = pins
 
-    # -- bulk operations -------------------------------------------------------------------
-
-    def bulk_insert_mappings(
-        self, mapper: Any, mappings: Iterable[Any], *a: Any, **kw: Any
-    ) -> None:
-        """Insert rows, each where it belongs; see `Session.bulk_insert_mappings`."""
-        rows = list(mappings)
-        insert = partial(super().bulk_insert_mappings, mapper)
-        self._bulk(
-            insert, rows, lambda writes: writes.homes_of_inserts(inspect(mapper), rows), *a, **kw
-        )
-
-    def bulk_update_mappings(self, mapper: Any, mappings: Iterable[Any]) -> None:
-        """Update rows by primary key, each where it is; see `Session.bulk_update_mappings`."""
-        rows = list(mappings)
-        update = partial(super().bulk_update_mappings, mapper)
-        self._bulk(update, rows, lambda writes: writes.homes_of_updates(inspect(mapper), rows))
-
-    def bulk_save_objects(self, objects: Iterable[Any], *a: Any, **kw: Any) -> None:
-        """Save objects, each where it belongs; see `Session.bulk_save_objects`."""
-        given = list(objects)
-        save = super().bulk_save_objects
-        self._bulk(save, given, lambda writes: writes.homes_of_objects(given), *a, **kw)
-
-    def _bulk(
-        self,
-        run: Callable[..., None],
-        given: list[Any],
-        parts: Callable[[Writes], Parts],
-        *args: Any,
-        **kw: Any,
-    ) -> None:
-        if self._routing is None or not given:
-            run(given, *args, **kw)
-            return
-        writes = self._routing.writes
-        found = parts(writes)
-        for database in found:
-            writes.note(database)
-        for database, some in found.items():
-            with writes.aiming(database):
-                run(some, *args, **kw)
-
     # -- seams of SQLAlchemy's session ------------------------------------------------------
 
     def _merge(self, state: Any, state_dict: Any, **kw: Any) -> Any:
+        self._lead()
         if self._routing is not None and state.key is None:
             state.identity_token = self._routing.loading.token_of_transient(state)
         return super()._merge(state, state_dict, **kw)
@@ -380,11 +351,6 @@ class RoutingSession(Session):
         """Return how the root `transaction` ends."""
         return self._require_routing().ending(transaction, self._two_phase)
 
-    def _require_routing(self) -> Routing:
-        if self._routing is None:
-            raise RoutingError("R206", "the session was made without a router")
-        return self._routing
-
 
 # First of all, so that other listeners already find a transaction that routes.
 @event.listens_for(RoutingSession, "after_transaction_create", insert=True)
@@ -396,4 +362,5 @@ def _route_transaction(session: RoutingSession, transaction: Any) -> None:
 @event.listens_for(RoutingSession, "before_flush")
 def _route_flush(session: RoutingSession, context: Any, _: Any) -> None:
     if session._routing is not None:
+        session._lead()
         flush_hook.adopt(context, session._routing.flushing())

@@ -14,6 +14,7 @@ from router.engines import Engines
 from router.errors import RoutingError
 from router.lookups import Lookups
 from router.merge.collations import Collations
+from router.replicas.fleet import Fleet
 from router.route.aim import Circumstances, Locate, by_function
 from router.route.binds import BindTable, ShardedTable
 from router.route.only import Only
@@ -55,6 +56,7 @@ class Wiring:
         self.states = States(self.binds)
         self.collations = Collations()
         self.lookups = Lookups(self.engines)
+        self.fleet = Fleet.of(shard_map, self.engines)
         self.branches = Branches(self.engines)
         telling = [name for name in shard_map.databases if self.backend(name) == "postgresql"]
         self.deadlocks = Deadlocks(self.engines, telling)
@@ -76,6 +78,7 @@ class Wiring:
         _, other.directories = attach(self.shard_map, engines)
         other.lookups = Lookups(engines)
         other.branches = Branches(engines)
+        other.fleet = self.fleet.over(engines) if self.fleet is not None else None
         other.bind_arguments = {}
         return other
 

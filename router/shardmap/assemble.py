@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from router.shardmap.databases import build_replication
 from router.shardmap.findings import At, Findings, Path
 from router.shardmap.functions.building import OptionsError, Site
 from router.shardmap.functions.protocol import ShardingFunction
@@ -42,6 +43,7 @@ def assemble(parsed: Map, databases: Mapping[str, Database], findings: Findings)
         recover_every=parsed.transactions.recover_every,
         scatter=Scatter(parsed.scatter),
         gather_max_rows=parsed.gather.max_rows,
+        replication=build_replication(parsed.replication, findings),
         source=findings.document.source,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +10,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from router.shardmap.findings import At, Findings, Path, shown, suggestion
-from router.shardmap.model import Database, frozen
-from router.shardmap.schema import DatabaseModel
+from router.shardmap.model import Database, Replica, Replication, frozen
+from router.shardmap.schema import DatabaseModel, ReplicaModel, ReplicationModel
 
+_IN_MEMORY = (None, "", ":memory:")
 _DIALECTS = ("postgresql", "mysql", "mariadb", "sqlite")
 
 
@@ -33,17 +34,40 @@ def _build(name: str, model: DatabaseModel, findings: Findings) -> Database | No
 
 
 def _replicas(
-    urls: list[str], primary: URL | None, path: Path, findings: Findings
-) -> Iterator[URL]:
-    for index, text in enumerate(urls):
-        place = (*path, "replicas", index)
+    entries: Sequence[str | ReplicaModel], primary: URL | None, path: Path, findings: Findings
+) -> Iterator[Replica]:
+    seen: list[tuple[object, ...]] = [] if primary is None else [_server_of(primary)]
+    for index, entry in enumerate(entries):
+        place: Path = (*path, "replicas", index)
+        text, weight = (entry, 1) if isinstance(entry, str) else (entry.url, entry.weight)
+        place = place if isinstance(entry, str) else (*place, "url")
         replica = _url(text, place, findings)
         if replica is None:
             continue
+        if dialect_of(replica) == "sqlite" and replica.database in _IN_MEMORY:
+            findings.add("R128", place, "a database in memory is a replica of nothing")
+        elif _server_of(replica) in seen:
+            findings.add("R128", place, "this is the primary itself, or another of its replicas")
+        seen.append(_server_of(replica))
         if primary is not None and dialect_of(primary) != dialect_of(replica):
             what = f"a replica on {dialect_of(replica)} of a database on {dialect_of(primary)}"
             findings.add("R115", place, what)
-        yield replica
+        yield Replica(replica, weight)
+
+
+def _server_of(url: URL) -> tuple[object, ...]:
+    return dialect_of(url), url.host, url.port, url.database, url.query
+
+
+def build_replication(model: ReplicationModel, findings: Findings) -> Replication:
+    """Return when replicas are read; note limits that no replica could keep."""
+    if model.max_lag is not None and model.max_lag < 2 * model.check_every:
+        what = (
+            f"max_lag is {model.max_lag:g} s: a replica that is looked at every "
+            f"{model.check_every:g} s is only known to be as close as twice that"
+        )
+        findings.add("R128", ("replication",), what)
+    return Replication(model.max_lag, model.check_every, model.retry_after, model.wait)
 
 
 def dialect_of(url: URL) -> str:
@@ -55,7 +79,7 @@ def dialect_of(url: URL) -> str:
 def place_of(database: Database) -> tuple[object, ...] | None:
     """Return what two databases have in common if they are one; None if that is unknown."""
     url = database.url
-    if dialect_of(url) == "sqlite" and url.database in (None, "", ":memory:"):
+    if dialect_of(url) == "sqlite" and url.database in _IN_MEMORY:
         return None
     # Either can select a schema, which makes two databases of one.
     arguments = repr((url.query, database.engine.get("connect_args")))

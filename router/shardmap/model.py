@@ -29,6 +29,39 @@ class Scatter(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """A read-only copy of a database; it gets reads in proportion to its `weight`.
+
+    Its repr has no URL, which can hold a password.
+    """
+
+    url: URL = field(repr=False)
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """When replicas are read; all times in seconds.
+
+    Parameters
+    ----------
+    max_lag:
+        How far a replica may be behind; None for any distance.
+    check_every:
+        How long what is known of the replicas of a database is good.
+    retry_after:
+        How long a replica that did not answer is left alone.
+    wait:
+        How long a read waits for a replica to reach what its session has to see.
+    """
+
+    max_lag: float | None = 10
+    check_every: float = 1
+    retry_after: float = 5
+    wait: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """One physical database: the only thing that has a URL.
 
@@ -37,7 +70,7 @@ class Database:
 
     name: str
     url: URL = field(repr=False)
-    replicas: tuple[URL, ...] = field(default=(), repr=False)
+    replicas: tuple[Replica, ...] = ()
     engine: Mapping[str, Any] = field(default_factory=lambda: _EMPTY, repr=False)
     where: str = ""
 
@@ -122,6 +155,7 @@ class ShardMap:
     recover_every: float | None = None
     scatter: Scatter = Scatter.ALLOW
     gather_max_rows: int = 1_000_000
+    replication: Replication = Replication()
     source: str = "<dict>"
 
     def databases_of(self, keyspace: Keyspace) -> tuple[str, ...]:

@@ -22,11 +22,32 @@ Word = Annotated[str, StringConstraints(min_length=1)]
 Class = Annotated[str, StringConstraints(pattern=r"^[\w.]+:[\w.<>]+$")]
 
 
+class ReplicaModel(Strict):
+    """A read-only copy of a database, and its share of the reads."""
+
+    url: Word = Field(description="SQLAlchemy URL")
+    weight: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="its share of the reads, relative to that of the others"
+    )
+
+
+def _url_or_mapping(value: object) -> str:
+    return "@replicamodel" if isinstance(value, dict) else "@url"
+
+
+ReplicaEntry = Annotated[
+    Annotated[Word, Tag("@url")] | Annotated[ReplicaModel, Tag("@replicamodel")],
+    Discriminator(_url_or_mapping),
+]
+
+
 class DatabaseModel(Strict):
     """One physical database."""
 
     url: Word = Field(description="SQLAlchemy URL; ${NAME} and ${NAME:-default} are filled in")
-    replicas: list[Word] = Field(default=[], description="URLs of read-only copies")
+    replicas: list[ReplicaEntry] = Field(
+        default=[], description="read-only copies: URLs, or mappings with url and weight"
+    )
     engine: dict[Word, Any] = Field(default={}, description="keyword arguments of create_engine")
 
 
@@ -108,6 +129,27 @@ class Gather(Strict):
     max_rows: Annotated[int, Field(ge=0)] = 1_000_000
 
 
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ReplicationModel(Strict):
+    """When replicas are read; all times in seconds."""
+
+    max_lag: Seconds | None = Field(
+        default=10, description="how far behind a replica may be; null for any distance"
+    )
+    check_every: Seconds = Field(
+        default=1, description="how long what is known of a database's replicas is good"
+    )
+    retry_after: Seconds = Field(
+        default=5, description="how long a replica that did not answer is left alone"
+    )
+    wait: Annotated[float, Field(ge=0)] = Field(
+        default=0.1,
+        description="how long a read waits for a replica to reach what it has to see",
+    )
+
+
 class UniqueModel(Strict):
     """Columns of a sharded table whose values no two rows share, whatever their shards."""
 
@@ -127,6 +169,7 @@ class Map(Strict):
     unique: dict[Name, UniqueModel] = Field(default={}, description="name: guarantee")
     scatter: Policy = "allow"
     gather: Gather = Gather()
+    replication: ReplicationModel = ReplicationModel()
 
 
 def json_schema() -> dict[str, Any]:

@@ -15,6 +15,7 @@ PACKAGE = REPOSITORY / "router"
 FOUNDATION = ("catalogue", "errors")
 DECIDING = (*FOUNDATION, "shardmap", "hooks", "ids", "route", "rewrite")
 DOING = (
+    "replicas",
     "engines",
     "engines_async",
     "directory",
@@ -41,6 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "deadlocks": (*FOUNDATION, "hooks"),
     "engines": (*FOUNDATION, "shardmap", "hooks", "lanes"),
     "engines_async": (*FOUNDATION, "shardmap", "hooks", "engines"),
+    "replicas": (*FOUNDATION, "shardmap", "hooks", "engines"),
     "directory": (*DECIDING, "engines"),
     "lookups": (*DECIDING, "engines"),
     "execute": (*DECIDING, "lanes", "engines"),
@@ -51,7 +53,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "schema": (*DECIDING, *DOING, "session"),
     "check_unique": (*DECIDING, *DOING, "session"),
     "check_commits": (*DECIDING, *DOING, "session"),
-    "check": (*DECIDING, *DOING, "session", "schema", "check_unique", "check_commits"),
+    "check_replicas": (*DECIDING, *DOING, "session"),
+    "check": (
+        *DECIDING,
+        *DOING,
+        "session",
+        "schema",
+        "check_unique",
+        "check_commits",
+        "check_replicas",
+    ),
     "backfill": (*DECIDING, *DOING, "session"),
     "explain": (*DECIDING, *DOING, "session"),
     "recovering": (*DECIDING, *DOING, "session"),

@@ -38,7 +38,8 @@ from sqlalchemy.orm import (
     with_parent,
 )
 from sqlalchemy.schema import ForeignKey
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
 from router.hooks.mappers import (
     all_mappers,
@@ -159,6 +160,16 @@ def test_what_is_met() -> None:
     assert found.functions == {"pkg.lower", "next_value", "nextval"}
     assert found.operators == ["~"]
     assert found.binds["x"] == 1
+
+
+def test_operators_of_ones_own_are_met() -> None:
+    """Of two operands or one, whatever they bind, which any function may stand behind."""
+    number = parents.c.number
+    before = UnaryExpression(number, operator=custom_op("@@@"))
+    after = UnaryExpression(number, modifier=custom_op("!!!"))
+    found = traced(select(number.op("###")(1), number.op("~~~", 9)(1), before, after))
+    assert found.custom == {"###", "~~~", "@@@", "!!!"}
+    assert traced(select(number + 1).where(number == 2)).custom == set()
 
 
 def test_tables_without_metadata() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, SessionTransaction, mapped_column
 
 from router import RoutingSession
@@ -185,6 +186,81 @@ def test_an_ending_takes_the_connections(engines: list[Engine]) -> None:
             root.wrote.add(writer)
             session.commit()
     assert ended == [*engines[::-1], *engines]
+
+
+class Beside:
+    """A connection that a session reads on, and what became of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.released: list[bool] = []
+        transaction.begin_lending(connection)
+
+    def release(self, invalidate: bool) -> None:
+        """Give the connection back."""
+        self.released.append(invalidate)
+        transaction.end_lending(self.connection)
+        self.connection.close()
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close", "invalidate"])
+def test_a_connection_beside_a_transaction(engines: list[Engine], end: str) -> None:
+    """Statements run on it, in savepoints too; no end but its own touches it."""
+    begun: list[Connection] = []
+    with Routed(engines[0]) as session:
+        event.listen(session, "after_begin", lambda s, t, connection: begun.append(connection))
+        session.execute(insert(Owner).values(id=1))
+        root: Any = session.get_transaction()
+        connection = enlisting.open_beside(session, engines[1], lambda found: True)
+        assert connection is not None
+        assert connection.in_transaction()
+        enlisting.tell_begun(session, root, connection)
+        assert begun[-1] is connection
+        beside = Beside(connection)
+        root.beside = {"d1": beside}
+        arguments = {"bind": connection}
+        assert session.scalars(select(Owner), bind_arguments=arguments).all() == []
+        with session.begin_nested():
+            assert session.scalars(select(Owner), bind_arguments=arguments).all() == []
+        assert root.is_usable()
+        assert connection not in root._connections
+        getattr(session, end)()
+        assert beside.released == [end == "invalidate"]
+        session.rollback()
+    assert beside.released == [end == "invalidate"]
+
+
+def test_a_connection_that_does_not_suit(engines: list[Engine]) -> None:
+    """It is given back, also after an error."""
+    with Routed(engines[0]) as session:
+        assert enlisting.open_beside(session, engines[1], lambda found: False) is None
+        with pytest.raises(ZeroDivisionError):
+            enlisting.open_beside(session, engines[1], lambda found: 1 / 0 > 0)
+    assert engines[1].pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_how_a_transaction_ended_is_told(engines: list[Engine]) -> None:
+    """Whether it is known depends on whether a commit failed."""
+    told: list[bool] = []
+
+    class Telling(Routed):
+        def _has_written(self, engines: Any, is_known: bool) -> None:
+            told.append(is_known)
+
+    event.listen(Telling, "after_transaction_create", lambda s, made: transaction.adopt(made))
+    for end in ("commit", "rollback", "fail"):
+        with Telling(engines[0]) as session:
+            session.execute(select(Owner))
+            root: Any = session.get_transaction()
+            root.wrote.add(engines[0])
+            if end == "fail":
+                session.connection().connection.dbapi_connection.close()  # type: ignore[union-attr]
+                with pytest.raises(ProgrammingError):
+                    session.commit()
+                session.rollback()
+            else:
+                getattr(session, end)()
+    assert told == [True, True, False]
 
 
 def test_a_torn_transaction_is_rolled_back(engines: list[Engine]) -> None:

@@ -40,10 +40,13 @@ def test_public_names() -> None:
     assert all(hasattr(router, name) for name in router.__all__)
 
 
+ADDED = {"after", "partition", "token", "using"}
+
+
 def test_names_added_to_session() -> None:
     """`RoutingSession` adds few public names to `Session`, and all of them are known here."""
     added = {name for name in dir(RoutingSession) if not name.startswith("_")} - set(dir(Session))
-    assert added == {"partition"}
+    assert added == ADDED
 
 
 def test_names_added_to_the_asyncio_classes() -> None:
@@ -53,13 +56,13 @@ def test_names_added_to_the_asyncio_classes() -> None:
         (AsyncRoutingScopedSession, async_scoped_session),
     ):
         names = {name for name in dir(own) if not name.startswith("_")}
-        assert names - set(dir(base)) == {"partition"}, own
+        assert names - set(dir(base)) == ADDED, own
 
 
 def test_names_added_to_scoped_session() -> None:
     """The registry adds the same names to `scoped_session`."""
     names = {name for name in dir(RoutingScopedSession) if not name.startswith("_")}
-    assert names - set(dir(scoped_session)) == {"partition"}
+    assert names - set(dir(scoped_session)) == ADDED
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_everything_that_a_map_can_say() -> None:
     m = load_text(EVERYTHING, "m.yaml", {"PW": "pw"})
     shop_ = sharded(m)
     assert m.databases["s_0"].url.password == "pw"
-    assert m.databases["s_0"].replicas[0].host == "db1r"
+    assert m.databases["s_0"].replicas[0].url.host == "db1r"
     assert dict(m.databases["s_0"].engine) == {
         "pool_size": 10,
         "pool_timeout": 1.5,

@@ -1,0 +1,1 @@
+"""Reads from replicas, on real ones."""
