@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench venv servers servers-stop clean
+.PHONY: help demo test test-pythons lint format bench venv servers servers-stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -13,6 +13,9 @@ demo: venv ## a tour over real databases and real data
 
 test: venv ## lint, types and all tests, on PostgreSQL, MariaDB and SQLite
 	@scripts/test.sh
+
+test-pythons: ## the tests on every Python from 3.11 on that is installed
+	@scripts/pythons.sh $(PYTEST)
 
 lint: venv ## ruff and mypy
 	@scripts/lint.sh
@@ -34,5 +37,5 @@ servers-stop: ## stop them; their data stays
 	@docker compose down
 
 clean: ## everything that is not in the repository
-	@rm -rf .venv .venv-oldest build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-oldest .venv-3.* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

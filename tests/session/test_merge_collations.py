@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, MetaData, String, Table, create_engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool
 
 from router import Router
 from router.gather.declared import collations
@@ -123,7 +124,7 @@ DEFINITIONS = {
 @pytest.mark.parametrize("ddl", list(DEFINITIONS))
 def test_what_tables_tell(ddl: str) -> None:
     """Columns, and nothing else that is written there."""
-    engine = create_engine("sqlite://")
+    engine = create_engine("sqlite://", poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(ddl)
         assert collations(connection, Table("T", MetaData())) == DEFINITIONS[ddl]

@@ -107,11 +107,16 @@ def test_registry_partition_lasts_for_the_scope(full: Router) -> None:
     """A session made inside the block after `remove()` is pinned, too; other threads are not."""
     Session = full.scoped_session()
     others: list[list[int]] = []
+
+    def look() -> None:
+        others.append(seen(Session()))
+        Session.remove()
+
     with Session.partition(2, keyspace="shop"):
         assert seen(Session()) == [2, 5]
         Session.remove()
         assert seen(Session()) == [2, 5]
-        thread = threading.Thread(target=lambda: others.append(seen(Session())))
+        thread = threading.Thread(target=look)
         thread.start()
         thread.join()
     assert others == [list(range(6))]

@@ -94,7 +94,10 @@ def test_the_map_for_docker_has_the_ports_of_compose() -> None:
     assert {password for password, _ in urls} == {PASSWORD}
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "bench", "clean", "venv", "servers"])
+@pytest.mark.parametrize(
+    "target",
+    ["demo", "test", "test-pythons", "lint", "bench", "clean", "venv", "servers"],
+)
 def test_make_knows(target: str) -> None:
     """The commands that documents name exist, and say nothing unexpected when only shown."""
     done = subprocess.run(
