@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from router.engines import CONNECT_TIMEOUT, Engines, configured
 from router.errors import Problem, ShardMapError
+from router.hooks.opening import LOOP
 from router.shardmap.model import Database, ShardMap
 
 _MYSQL = ("aiomysql", "asyncmy")
@@ -100,13 +101,13 @@ def _create(url: URL, **options: Any) -> Engine:
 
 def _remember_loop(connection: object, record: Any) -> None:
     del connection
-    record.info["loop"] = asyncio.get_running_loop()
+    record.info[LOOP] = asyncio.get_running_loop()
 
 
 def _compare_loop(connection: object, record: Any, proxy: object) -> None:
     """Let the pool connect again where an event loop that has ended left its connections."""
     del connection, proxy
-    if record.info["loop"] is not asyncio.get_running_loop():
+    if record.info[LOOP] is not asyncio.get_running_loop():
         raise sa_exc.DisconnectionError("a connection of another event loop")
 
 

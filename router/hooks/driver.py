@@ -17,8 +17,15 @@ from weakref import WeakKeyDictionary
 from greenlet import getcurrent
 from sqlalchemy import Connection, Engine
 
-from router.hooks import cancelling, psycopg_waits, terminating, unread
-from router.hooks.colour import among_tasks, begin, in_greenlet
+from router.hooks import (
+    cancelling,
+    opening,
+    psycopg_cancels,
+    psycopg_waits,
+    terminating,
+    unread,
+)
+from router.hooks.colour import among_tasks, in_greenlet
 from router.lanes.lane import Lane, current_lane
 from router.lanes.link import Link
 from router.lanes.pace import Measured, Pace
@@ -42,6 +49,8 @@ def install(engine: Engine, workers: Workers, pace: Pace | None = None) -> None:
     unread.guard(dialect)
     terminating.install(dialect)
     if dialect.is_async:
+        opening.install(engine)
+        psycopg_cancels.install(dialect)
         return
     link = _links[dialect] = Link(
         workers,
@@ -72,8 +81,6 @@ def forget(engine: Engine) -> None:
 
 def connect(engine: Engine) -> Connection:
     """Return ``engine.connect()``; in a lane, others go on if that has to wait."""
-    if opens_below_asyncio(engine):
-        return begin(engine.connect, Connection.close)
     lane, link = current_lane(), _links.get(engine.dialect)
     if lane is None or link is None or _has_idle(engine.pool):
         return engine.connect()
@@ -87,11 +94,8 @@ def is_beside_others() -> bool:
 
 
 def opens_below_asyncio(engine: Engine) -> bool:
-    """Return whether connecting would open a connection that a cancelled task would leave open.
-
-    A pool knows a connection only after its "connect" events, which wait for the database too.
-    """
-    return engine.dialect.is_async and in_greenlet() and not _has_idle(engine.pool)
+    """Return whether connecting, below asyncio, would have to open a connection."""
+    return engine.dialect.is_async and in_greenlet() and not opening.has_idle(engine.pool)
 
 
 def call_in_lane(connection: Connection, key: str, call: Callable[[], Any]) -> Any:

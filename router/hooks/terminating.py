@@ -2,9 +2,11 @@
 
 SQLAlchemy closes them in a task of its own and, when cancelled, also stops their thread.  Whatever
 is awaited of a connection whose thread has ended, its closing above all, never comes.  Here the
-thread is stopped at once, and only once.
-Leans on `Dialect.do_terminate` and `.has_terminate`, on `_connection` of SQLAlchemy's asyncio
-connections, and on `stop()` and `_running` of aiosqlite's.  Checked against SQLAlchemy 2.0.40,
+thread is stopped at once, and only once.  And SQLite keeps a connection, its transaction and its
+locks after it was closed, for as long as a cursor of an ``executemany()`` is there, which whoever
+keeps the error keeps, too; so it rolls back before.
+Leans on `Dialect.do_terminate`, on `_connection` of SQLAlchemy's asyncio connections, and on
+`stop()`, `_running`, `_connection` and `_tx` of aiosqlite's.  Checked against SQLAlchemy 2.0.40,
 which does not terminate them but closes them, and 2.1.9; and aiosqlite 0.22.1.
 """
 
@@ -18,7 +20,7 @@ from router.hooks.colour import await_only, in_greenlet
 
 def install(dialect: Any) -> None:
     """Let a `dialect` of aiosqlite end each connection once."""
-    if dialect.driver == "aiosqlite" and dialect.has_terminate:
+    if dialect.driver == "aiosqlite":
         dialect.do_terminate = _terminate
 
 
@@ -26,6 +28,8 @@ def _terminate(connection: Any) -> None:
     raw = connection._connection
     if not raw._running:
         return
+    if raw._connection is not None:
+        raw._tx.put_nowait((None, raw._connection.rollback))
     # Closes in the thread, after what the thread has been given before.
     closed = raw.stop()
     if closed is not None and in_greenlet():

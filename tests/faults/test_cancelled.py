@@ -109,7 +109,7 @@ class Trial:
         assert world.checked_out() == NOBODY, where
         assert await eventually(lambda: world.strangers() == NOBODY), (where, world.strangers())
         assert world.dangling() == [], where
-        assert world.locks() == [], where
+        assert await eventually(lambda: not world.locks()), (where, world.locks())
         assert self.faults == [], where
 
     def _check_rows(self, key: int, outcome: Outcome, where: str) -> None:

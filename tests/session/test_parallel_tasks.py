@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn
 
 from router import Router, ShardUnavailableError
-from router.hooks import colour
+from router.hooks import colour, driver
+from router.lanes.workers import Workers
 from router.session.sync import RoutingSession
 from tests.session.shop import Customer
 from tests.session.test_parallel import SHARDS, beside, locked, waiting
@@ -38,6 +39,7 @@ def full(shop: Router) -> Iterator[Router]:
         url = make_url(engine.url).set(drivername=DRIVERS[engine.dialect.name])
         shop.engines._engines[name] = create_async_engine(url).sync_engine
         shop.engines._names[shop.engines[name]] = name
+        driver.install(shop.engines[name], Workers())
     shop.wiring.bind_arguments.clear()
     yield shop
     for name, engine in plain.items():
