@@ -41,7 +41,8 @@ def fetched() -> Path:
 
 def files(source: Path, tests: Sequence[str]) -> list[str]:
     """Return the files of tests in `tests`, files and directories of `source`."""
-    return [str(path.relative_to(source)) for one in tests for path in _files(source / one)]
+    found = [str(path.relative_to(source)) for one in tests for path in _files(source / one)]
+    return list(dict.fromkeys(found))
 
 
 def _files(path: Path) -> Iterable[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.drop_in.excused import EXCUSED
 from tests.drop_in.plugin import Outcome, named
-from tests.drop_in.report import compared, excuse, lines
+from tests.drop_in.report import compared, details, excuse
 from tests.drop_in.running import Run
 from tests.drop_in.sessions import Kind
 
@@ -18,7 +18,7 @@ def test_a_test_that_fails_only_with_ours_is_a_regression() -> None:
     ours = Run({TEST: Outcome.FAILED}, {TEST: "no row"})
     cell = compared("sqlite", Kind.ROUTED, plain, ours)
     assert cell.regressions == {TEST: "no row"}
-    assert "REGRESSION, sqlite, routed: " + TEST in "\n".join(lines([cell]))
+    assert "REGRESSION, sqlite, routed: " + TEST in "\n".join(details(cell))
 
 
 def test_a_test_that_is_not_run_with_ours_is_a_regression() -> None:
