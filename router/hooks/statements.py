@@ -18,7 +18,7 @@ from sqlalchemy import CTE, Alias, Column, CompoundSelect, FromClause, Select, T
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
-from sqlalchemy.sql.elements import BindParameter, ClauseElement
+from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.lambdas import LambdaElement
 from sqlalchemy.util import LRUCache
@@ -38,6 +38,12 @@ def is_opaque(statement: Any) -> bool:
         statement = statement.element
     seen = (Select, CompoundSelect, UpdateBase, FunctionElement)
     return statement is not None and not isinstance(statement, seen)
+
+
+def write_within(statement: Any) -> UpdateBase | None:
+    """Return the write whose rows ``select(...).from_statement(...)`` loads as objects, or None."""
+    element = statement.element if isinstance(statement, FromStatement) else None
+    return element if isinstance(element, UpdateBase) else None
 
 
 def locks_rows(statement: Any) -> bool:
@@ -116,7 +122,27 @@ def aliased_cte(element: FromClause) -> CTE | None:
 
 
 def given_values(statement: Any) -> Iterator[Mapping[Any, Any]]:
-    """Yield each VALUES row (or the one SET) of a DML statement, keyed by column or name."""
+    """Yield each VALUES row (or the one SET) of a DML statement, keyed by column or name.
+
+    A ``column("name")`` that is of no table is given as the column that it means.
+    """
+    for row in _rows(statement):
+        if any(map(_is_loose, row)):
+            yield {_meant(one, statement) if _is_loose(one) else one: row[one] for one in row}
+        else:
+            yield row
+
+
+def _is_loose(name: Any) -> bool:
+    return name.__class__ is not str and isinstance(name, ColumnClause) and name.table is None
+
+
+def _meant(loose: ColumnClause[Any], statement: Any) -> Any:
+    columns = plain_table(statement.table).columns
+    return next((one for one in columns if one.name == loose.name), loose.name)
+
+
+def _rows(statement: Any) -> Iterator[Mapping[Any, Any]]:
     single = dict(statement._values or {})
     single.update(getattr(statement, "_ordered_values", None) or ())
     if single:

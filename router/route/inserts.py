@@ -21,6 +21,7 @@ from router.hooks.statements import (
     attribute_names,
     conflict_columns,
     conflict_values,
+    given_values,
     on_conflict,
     plain_table,
     select_names,
@@ -193,17 +194,28 @@ class Inserts:
         self, statement: Insert, binding: Binding, extras: Iterable[Any], params: Any
     ) -> tuple[Shape, Parameters]:
         single = params if isinstance(params, dict) else {}
+        # Rows beside values: they have the keys that the values lack.
+        keys = (
+            [one.key for one in binding.table.primary_key]
+            if params and any(given_values(statement))
+            else None
+        )
         shape, read = self._reading.write(
             statement,
-            ("INSERT", *sorted(single)),
-            lambda binds: self._shape_of_extras(statement, binding, extras, binds),
+            ("INSERT", *(keys or ()), *sorted(single)),
+            lambda binds: self._shape_of_extras(statement, binding, extras, binds, keys),
         )
         return shape, read(single)
 
     def _shape_of_extras(
-        self, statement: Insert, binding: Binding, extras: Iterable[Any], binds: Sequence[Any]
+        self,
+        statement: Insert,
+        binding: Binding,
+        extras: Iterable[Any],
+        binds: Sequence[Any],
+        keys: list[str] | None,
     ) -> Shape:
-        facts = self._reading.facts(statement, binds)
+        facts = self._reading.facts(statement, binds, keys)
         facts.read_insert(extras)
         # The table written to is not read from.
         facts.trace.tables.discard(binding.table)

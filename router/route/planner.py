@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Delete, Insert, Update
 from sqlalchemy.engine import Dialect
 
-from router.hooks.statements import resolved
+from router.hooks.statements import resolved, write_within
 from router.route.aim import aim
 from router.route.binds import BindTable
 from router.route.circumstances import Circumstances
@@ -17,10 +17,13 @@ from router.route.inserts import Inserts
 from router.route.parameters import Parameters
 from router.route.reading import Reading
 from router.route.shape import Shape
-from router.route.target import Target, refused
+from router.route.target import Destination, Reach, Refusal, Target, Tier, refused
 from router.route.tiers import ANSWERABLE, exact
 from router.route.transfers import Transfers
 from router.route.updates import Updates
+from router.shardmap.model import ShardMap, UnshardedKeyspace
+
+_LOAD_AFTERWARDS = "execute the write itself with returning(), or one for each shard"
 
 
 class Planner:
@@ -37,6 +40,7 @@ class Planner:
     def __init__(self, binds: BindTable, dialects: Sequence[Dialect]) -> None:
         self.binds = binds
         self._map = binds.shard_map
+        self._only = _only_place(self._map)
         self._reading = Reading(binds, dialects)
         self._updates = Updates(self._reading, self._read)
         transfers = Transfers(
@@ -46,11 +50,21 @@ class Planner:
 
     def target(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, and its shape."""
-        statement = resolved(statement)
+        found = self._found(resolved(statement), params, around)
+        if found[0].refusal is None or self._only is None:
+            return found
+        # Whatever it is, there is one place for it, and SQLAlchemy knows better what is wrong.
+        return Target(Reach.ONE, (self._only,), ("the map has no other database",)), found[1]
+
+    def _found(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         if isinstance(statement, Insert):
             return self._inserts.target(statement, params, around)
         if isinstance(statement, (Update, Delete)):
             return self._updates.target(statement, params, around)
+        write = write_within(statement)
+        # With a hint, the caller says where it goes, as for all that cannot be followed.
+        if write is not None and around.hint is None:
+            return self._loading(write, params, around)
         return self._read(statement, params, around)
 
     def shape(self, statement: Any, params: Any) -> tuple[Shape, Parameters]:
@@ -81,6 +95,14 @@ class Planner:
         _, parameters = self._reading.query(statement, _single(params))
         return exact(shape, refusal, parameters, self._map, around), shape
 
+    def _loading(self, write: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
+        """Return the target of a write whose rows are loaded as objects: one place, or none."""
+        target, shape = self._found(write, params, around)
+        if target.refusal is not None or target.tier is Tier.ONE:
+            return target, shape
+        what = f"from_statement() of a write that reaches {len(target.destinations)} places"
+        return Target(Reach.REFUSED, refusal=Refusal("R305", what, fix=_LOAD_AFTERWARDS)), shape
+
     def _query(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         if params.__class__ in (list, tuple):
             if len(params) > 1:
@@ -88,6 +110,15 @@ class Planner:
             params = _single(params)
         shape, parameters = self._reading.query(statement, params)
         return aim(shape, parameters, self._map, around), shape
+
+
+def _only_place(shard_map: ShardMap) -> Destination | None:
+    """Return where every statement goes if the map has a single place for all of them."""
+    default = shard_map.keyspaces.get(shard_map.binds.default or "")
+    if len(shard_map.databases) > 1 or not isinstance(default, UnshardedKeyspace):
+        return None
+    unsharded = all(isinstance(one, UnshardedKeyspace) for one in shard_map.keyspaces.values())
+    return Destination(default.database) if unsharded else None
 
 
 def _single(params: Any) -> Any:

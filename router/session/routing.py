@@ -18,7 +18,7 @@ from router.execute.fanout import fan_out
 from router.hooks.identity import tell_shards_apart
 from router.hooks.loaders import autoflushes, loading_relationship, works_for_a_row
 from router.hooks.mappers import is_orm
-from router.hooks.statements import is_opaque, resolved
+from router.hooks.statements import is_opaque, resolved, write_within
 from router.merge.merged import concatenate
 from router.route.aim import Circumstances, by_function
 from router.route.circumstances import nowhere_known
@@ -211,7 +211,7 @@ class Routing:
         if target.refusal is not None:
             raise target.refusal.exception()
         execution = self._noted(execution, shape, reads=reads)
-        if self.unique is not None and (shape.refusal is not None or is_opaque(statement)):
+        if self.unique is not None and (shape.refusal is not None or _is_unseen(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
             return self._exactly(execution, target, shape)
@@ -374,6 +374,11 @@ def _held(found: ref[RoutingSession]) -> RoutingSession:
     if session is None:
         raise RoutingError("R206", "the session is gone: keep it while its results are read")
     return session
+
+
+def _is_unseen(statement: Any) -> bool:
+    """Return whether what `statement` writes, if anything, is not looked into."""
+    return is_opaque(statement) or write_within(statement) is not None
 
 
 _UNSEEN = (Insert, FromStatement)

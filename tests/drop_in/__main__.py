@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tests.drop_in.baseline import Baseline
 from tests.drop_in.databases import DIALECTS, database
-from tests.drop_in.report import Cell, compared, lines
+from tests.drop_in.report import Cell, compared, details, heading, row
 from tests.drop_in.running import Place, run
 from tests.drop_in.sessions import Kind
 from tests.drop_in.source import fetched, files
@@ -21,10 +21,23 @@ def main() -> int:
     """Return 1 if a test fails with our session that passes with SQLAlchemy's."""
     options = arguments()
     kinds = [Kind(one) for one in options.kinds]
-    cells = compare(options.dialect, kinds, options.tests, options.processes, fresh=options.fresh)
-    for line in lines(cells):
-        sys.stdout.write(f"{line}\n")
+    cells = []
+    say(heading())
+    for cell in compared_kinds(
+        options.dialect, kinds, options.tests, options.processes, options.fresh
+    ):
+        say(row(cell))
+        cells.append(cell)
+    for cell in cells:
+        for line in details(cell):
+            say(line)
     return 1 if any(cell.regressions or cell.broken for cell in cells) else 0
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def arguments() -> argparse.Namespace:
@@ -40,16 +53,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(
-    dialect: str, kinds: Sequence[Kind], tests: Sequence[str], processes: int, *, fresh: bool
-) -> list[Cell]:
-    """Run `tests`, files and directories, with each kind of session, and compare."""
+def compared_kinds(
+    dialect: str, kinds: Sequence[Kind], tests: Sequence[str], processes: int, fresh: bool
+) -> Iterator[Cell]:
+    """Run `tests`, files and directories, with each kind of session; yield what came of it."""
     source = fetched()
     paths = files(source, tests)
     with database(dialect) as url:
         place = Place(source, url, processes)
         plain = Baseline(source, dialect).outcomes(place, paths, fresh=fresh)
-        return [compared(dialect, kind, plain, run(kind, place, paths)) for kind in kinds]
+        for kind in kinds:
+            yield compared(dialect, kind, plain, run(kind, place, paths))
 
 
 if __name__ == "__main__":

@@ -34,9 +34,18 @@ class Outcome(StrEnum):
 def pytest_configure(config: pytest.Config) -> None:
     """Put our session in its place, before any module of tests is imported."""
     substitute(Kind(os.environ[KIND]))
+    if "postgresql" in str(config.getoption("dburi")):
+        _want_no_extensions()
     # Of several processes, the one that gathers the outcomes writes them.
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Writer(Path(os.environ[OUTCOMES])))
+
+
+def _want_no_extensions() -> None:
+    """Have SQLAlchemy create no extension before all tests: the server may not have it."""
+    from sqlalchemy.dialects.postgresql import provision
+
+    getattr(provision, "_extensions", []).clear()
 
 
 def pytest_runtest_setup() -> None:

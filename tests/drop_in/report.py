@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from tests.drop_in.sessions import Kind
 
 Counts = Mapping[Outcome, int]
 
-_COLUMNS = ("passed", "failed", "skipped")
+_COLUMNS = tuple(Outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +71,16 @@ def excuse(kind: Kind, test: str) -> str | None:
     return EXCUSED[kind].get(test) or EXCUSED[kind].get(test.partition("[")[0])
 
 
-def lines(cells: Sequence[Cell]) -> Iterator[str]:
-    """Yield a table of cells, and below it what there is to say about each."""
-    yield _row("SQLAlchemy", "dialect", "kind", *_COLUMNS, *_COLUMNS, "regressions", "excused")
-    for cell in cells:
-        numbers = [
-            counts.get(Outcome(one), 0) for counts in (cell.plain, cell.ours) for one in _COLUMNS
-        ]
-        lost = len(cell.regressions), len(cell.excused)
-        yield _row(sqlalchemy.__version__, cell.dialect, cell.kind.value, *numbers, *lost)
-    for cell in cells:
-        yield from _details(cell)
+def heading() -> str:
+    """Return the head of the table; the first three numbers are those of SQLAlchemy's session."""
+    return _row("SQLAlchemy", "dialect", "kind", *_COLUMNS, *_COLUMNS, "regressions", "excused")
+
+
+def row(cell: Cell) -> str:
+    """Return the cell's row of the table."""
+    numbers = [counts.get(one, 0) for counts in (cell.plain, cell.ours) for one in Outcome]
+    lost = len(cell.regressions), len(cell.excused)
+    return _row(sqlalchemy.__version__, cell.dialect, cell.kind.value, *numbers, *lost)
 
 
 def _row(*values: object) -> str:
@@ -89,21 +88,27 @@ def _row(*values: object) -> str:
     return "".join(str(value).ljust(width) for value, width in zip(values, widths, strict=True))
 
 
-def _details(cell: Cell) -> Iterator[str]:
+def details(cell: Cell) -> Iterator[str]:
+    """Yield what there is to say about a cell: failures, excuses, and every regression."""
     where = f"{cell.dialect}, {cell.kind.value}"
     for test in cell.plain_failures:
         yield f"\nFAILS WITH SQLALCHEMY'S SESSION, {where}: {test}"
-    # Once for all parameters of a test.
-    for (test, why), count in Counter(map(_without_parameters, cell.excused.items())).items():
-        yield f"\nEXCUSED, {where}: {test} ({count})\n{why}"
+    for why, tests in _by_reason(cell.excused).items():
+        yield f"\nEXCUSED, {where}: {why}"
+        # Once for all parameters of a test.
+        counted = Counter(test.partition("[")[0] for test in tests)
+        yield from (f"  {test} ({count})" for test, count in sorted(counted.items()))
     for test, why in cell.regressions.items():
         yield f"\nREGRESSION, {where}: {test}\n{why}"
     if cell.broken is not None:
         yield f"\nBROKEN OFF, {where}: {cell.broken}"
 
 
-def _without_parameters(one: tuple[str, str]) -> tuple[str, str]:
-    return one[0].partition("[")[0], one[1]
+def _by_reason(excused: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for test, why in excused.items():
+        found[why].append(test)
+    return found
 
 
 def _why(ours: Run, test: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,8 @@ from tempfile import TemporaryDirectory
 import sqlalchemy
 
 from router.testing.servers import cache_directory
+
+_FIRST_PYTHON = re.compile(r"_py(\d)(\d+)\.py$")
 
 
 class NoSourceError(Exception):
@@ -41,11 +44,18 @@ def fetched() -> Path:
 
 def files(source: Path, tests: Sequence[str]) -> list[str]:
     """Return the files of tests in `tests`, files and directories of `source`."""
-    return [str(path.relative_to(source)) for one in tests for path in _files(source / one)]
+    found = [path for one in tests for path in _files(source / one) if _is_for_us(path)]
+    return list(dict.fromkeys(str(path.relative_to(source)) for path in found))
 
 
 def _files(path: Path) -> Iterable[Path]:
     return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+
+
+def _is_for_us(path: Path) -> bool:
+    """Return whether this Python can read a file, whose name may end in the first that can."""
+    first = _FIRST_PYTHON.search(path.name)
+    return first is None or sys.version_info >= (int(first[1]), int(first[2]))
 
 
 def _put(made: Path, place: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.drop_in.excused import EXCUSED
 from tests.drop_in.plugin import Outcome, named
-from tests.drop_in.report import compared, excuse, lines
+from tests.drop_in.report import compared, details, excuse
 from tests.drop_in.running import Run
 from tests.drop_in.sessions import Kind
+from tests.drop_in.source import files
 
 TEST = "test/orm/test_session.py::ATest::test_it"
 EXCUSED_TEST = "test/orm/test_bind.py::SessionBindTest::test_session_bind"
@@ -18,7 +21,7 @@ def test_a_test_that_fails_only_with_ours_is_a_regression() -> None:
     ours = Run({TEST: Outcome.FAILED}, {TEST: "no row"})
     cell = compared("sqlite", Kind.ROUTED, plain, ours)
     assert cell.regressions == {TEST: "no row"}
-    assert "REGRESSION, sqlite, routed: " + TEST in "\n".join(lines([cell]))
+    assert "REGRESSION, sqlite, routed: " + TEST in "\n".join(details(cell))
 
 
 def test_a_test_that_is_not_run_with_ours_is_a_regression() -> None:
@@ -59,3 +62,11 @@ def test_a_test_has_one_name_on_all_databases() -> None:
 def test_every_excuse_has_a_reason() -> None:
     """Nothing is excused without a word."""
     assert all(why for some in EXCUSED.values() for why in some.values())
+
+
+def test_files_are_found_once_and_only_those_for_this_python(tmp_path: Path) -> None:
+    """A directory stands for its files; those of a later Python are left out."""
+    (tmp_path / "orm").mkdir()
+    for name in ("test_a.py", "test_b_py399.py", "_fixtures.py"):
+        (tmp_path / "orm" / name).touch()
+    assert files(tmp_path, ["orm/test_a.py", "orm"]) == ["orm/test_a.py"]

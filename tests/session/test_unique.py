@@ -487,6 +487,11 @@ def test_what_cannot_be_followed(people: Router) -> None:
             select(Person).from_statement(update(Person).values(email="x").returning(Person)),
             bind_arguments=hint,
         ),
+        lambda s: s.execute(
+            select(Person).from_statement(
+                update(Person).where(Person.id == 1).values(email="x").returning(Person)
+            )
+        ),
         lambda s: s.execute(insert(Person).prefix_with("OR REPLACE").values(id=1, email="x")),
         lambda s: s.execute(insert(Person).prefix_with("IGNORE").values(id=1, email="x")),
     ]
