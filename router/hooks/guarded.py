@@ -104,12 +104,14 @@ class GuardCriteria(LoaderCriteriaOption):
         return _KEPT
 
 
-def is_derived(entity: Any) -> bool:
-    """Return whether a mapper's alias takes its rows from a SELECT."""
-    element = getattr(entity, "selectable", None)
+def shows(entity: Any, columns: Iterable[Any]) -> bool:
+    """Return whether what an entity stands for, which may be a subquery, has its `columns`."""
+    selectable = entity.selectable
+    element = selectable
     while isinstance(element, AliasedReturnsRows):
         element = element.element
-    return isinstance(element, (SelectBase, SelectStatementGrouping))
+    derived = isinstance(element, (SelectBase, SelectStatementGrouping))
+    return not derived or all(selectable.corresponding_column(c) is not None for c in columns)
 
 
 def optioned(statement: Any, options: Iterable[Any]) -> Any:

@@ -19,10 +19,10 @@ from sqlalchemy.orm.exc import UnmappedColumnError
 from router.errors import RouterError, RoutingError
 from router.hooks.guarded import (
     GuardCriteria,
-    is_derived,
     joined_entities,
     optioned,
     restricted,
+    shows,
     with_select,
 )
 from router.hooks.loaders import loaded_for, refreshed, statement_options
@@ -89,10 +89,8 @@ class Guard:
     def _keys_of(self, entity: Any) -> list[Any] | None:
         """Return the key of a mapper or an alias of one, as SQL; None if it has none."""
         mapper = entity.mapper
-        if is_derived(entity):
-            return None
         columns = next((found for one in tables_of(mapper) if (found := self._key(one))), None)
-        if columns is None:
+        if columns is None or not shows(entity, columns):
             return None
         try:
             names = [mapper.get_property_by_column(column).key for column in columns]

@@ -307,6 +307,8 @@ ANSWERED: Mapping[str, Case] = {
     "core with the key": lambda s: rows(s, select(orders).where(orders.c.tenant_id == MINE)),
     "harmless text": lambda s: [
         *s.scalars(select(Order.number).order_by(text("number desc"))),
+        *rows(s, select(Order.number).where(text("(number = 1 OR total = 3)"))),
+        *rows(s, select(Order.number).where(text("lower('A') = 'a'"))),
         *rows(s, select(Order.number.label("n"), literal_column("42")).order_by(text("n"))),
         *rows(s, select(Note.id).where(Note.title.startswith("n"), Note.title.contains("n"))),
     ],
@@ -425,7 +427,8 @@ REFUSED: Mapping[str, Case] = {
     ).all(),
     "textual columns": run(text("SELECT number FROM orders").columns(Order.number)),
     "text in WHERE": run(select(Order.number).where(text("1 = 1 OR 1 = 1"))),
-    "text in parentheses": run(select(Order.number).where(text("(number = 1 OR total = 3)"))),
+    "functions in text": run(select(Order.number).where(text("(number = leak(1))"))),
+    "functions of rows in text": run(select(Order.number).order_by(text("orders.leak"))),
     "text in ORDER BY": run(select(Order.number).order_by(text("(SELECT count(*) FROM notes)"))),
     "literal columns": run(
         select(literal_column("(SELECT count(*) FROM orders)")).where(Order.number > 0)
