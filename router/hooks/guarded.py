@@ -173,12 +173,15 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     for name in _CLAUSES:
         clauses = [_inner(one, criterion, around) for one in getattr(select, name)]
         setattr(copy, name, clauses if name == "_raw_columns" else tuple(clauses))
+    whole = [own for _, some in rebuilt for own in some]
     for entity in named:
         own = criterion(entity) if entity not in outer and entity not in joined else None
         if own is not None:
-            copy = copy.where(own)
-    whole = [own for _, some in rebuilt for own in some]
-    return copy.where(*whole) if whole else copy
+            whole.append(own)
+    # Not by `where()`, which would make a statement of the ORM of one of Core: its columns
+    # would get other names.
+    copy._where_criteria += tuple(whole)
+    return copy
 
 
 def _rebuilt(element: Any, criterion: Criterion) -> Any:
@@ -201,7 +204,12 @@ def _rebuilt(element: Any, criterion: Criterion) -> Any:
 
 def _side(element: Any, criterion: Criterion) -> Any:
     if isinstance(element, FromGrouping):
-        return _side(element.element, criterion)
+        inner = _side(element.element, criterion)
+        if inner is None:
+            return None
+        copy: Any = element._clone()
+        copy.element = inner[0]
+        return copy, inner[1]
     if isinstance(element, Join):
         return _rebuilt(element, criterion)
     entity = element._annotations.get("parententity")

@@ -32,7 +32,7 @@ from router.route.circumstances import Circumstances
 from router.route.outside import outside
 from router.route.parameters import Parameters
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of, parameter_rows, rows_of
+from router.route.rows import KeyReader, expressions_of, names_of, parameter_rows, rows_of
 from router.route.shape import Shape
 from router.route.shaping import shape_of, unfollowed
 from router.route.target import Destination, Reach, Refusal, Target, refused
@@ -158,7 +158,8 @@ class Inserts:
         facts.trace.tables.discard(binding.table)
         # How MySQL calls the row that an ON DUPLICATE KEY clause is about.
         facts.trace.texts[:] = [one for one in facts.trace.texts if not _NEW_VALUE.fullmatch(one)]
-        shape = shape_of(facts, self._binds)
+        fresh = names_of(binding.table, subject_of(statement))
+        shape = replace(shape_of(facts, self._binds), fresh=fresh)
         table = binding.table.fullname
         if isinstance(binding, ReferenceTable):
             reason = unrepeatable(facts.trace, statement)

@@ -17,6 +17,7 @@ from router.shardmap.functions.protocol import Key
 
 if TYPE_CHECKING:
     from router.route.binds import ShardedTable
+    from router.route.parameters import Parameters
     from router.route.predicates import Read
     from router.route.shape import Constraint, Shape
     from router.shardmap.model import ShardedKeyspace
@@ -50,10 +51,13 @@ class Only:
 
     # -- statements ------------------------------------------------------------------------
 
-    def admit(self, shape: Shape, read: Read) -> None:
+    def admit(self, shape: Shape, read: Parameters) -> None:
         """Raise `RoutingError` unless every row that matters to a statement has the key."""
         if shape.refusal is not None and shape.refusal.id == "R304":
             raise outside(f"{shape.refusal.what}, so that nobody can tell whose rows it is about")
+        strange = read.strange(shape.fresh)
+        if strange:
+            raise outside(f"the parameter {min(strange)!r} is none of its own")
         if shape.fragments:
             raise outside(f"its {shape.fragments[0]} may be about other rows")
         for one in shape.constraints:

@@ -49,6 +49,13 @@ class Parameters:
         """Values by name, given to the execution or to the statement."""
         return self._given or {}
 
+    def strange(self, known: frozenset[str]) -> set[str]:
+        """Return the names of given values that are neither `known` nor a parameter's own.
+
+        SQLAlchemy takes a value also by the name that a parameter without one is rendered with.
+        """
+        return set(self.given).difference(known, (bind.key for bind in self._binds))
+
     def name(self, value: Value) -> str:
         """Return the name of `value` in this statement."""
         return self._binds[value.index].key

@@ -104,7 +104,9 @@ class Reading:
             # A copy of it with other keys would be wrong: SQLAlchemy copies a derived table
             # twice where some of its columns are annotated and others are not.
             shape = replace(shape, narrow=None)
-        return shape if facts.occurrences or shape.refusal is not None else self._tableless()
+        if facts.occurrences or shape.refusal is not None:
+            return shape
+        return replace(self._tableless(), fragments=shape.fragments)
 
     def _query_facts(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Facts:
         query = statement.element if isinstance(statement, FromStatement) else statement

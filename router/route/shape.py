@@ -67,6 +67,7 @@ class Shape:
     SELECT, such as ORDER BY, stand in the way of several: a merge can make up for them.
     `fragments` are parts that SQLAlchemy passes on unread, `mentions` counts those of
     tables, columns whose table is not in sight, and tables that an outer join may miss.
+    `fresh` are the names by which an execution may give values to the columns of a write.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -84,6 +85,7 @@ class Shape:
     lone: Lone | None = None
     fragments: tuple[str, ...] = ()
     mentions: tuple[int, ...] = ()
+    fresh: frozenset[str] = frozenset()
 
     @property
     def names(self) -> str:

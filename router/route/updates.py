@@ -20,7 +20,7 @@ from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
 from router.route.parameters import Parameters
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of, is_column
+from router.route.rows import KeyReader, expressions_of, is_column, names_of
 from router.route.secondary import UniqueKey
 from router.route.several import destinations_of
 from router.route.shape import Shape
@@ -120,7 +120,8 @@ class Updates:
             facts.trace.functions -= _repeatable(statement)
         compiled = facts.trace.statement if facts.trace.statement is not None else statement
         facts.read_dml(compiled, [*expressions_of(values), *appendages(statement)])
-        shape = shape_of(facts, self._binds)
+        fresh_names = names_of(table, subject_of(statement))
+        shape = replace(shape_of(facts, self._binds), fresh=fresh_names)
         if shape.refusal is not None:
             return shape
         if isinstance(binding, ReferenceTable):

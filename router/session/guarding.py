@@ -75,7 +75,7 @@ class Guard:
     def _parameters(self, keys: Sequence[Any]) -> list[Any]:
         pairs = zip(keys, self.only.values, strict=True)
         return [
-            None if value is None else bindparam(None, value, key.type, unique=True)
+            None if value is None else bindparam("router_guard", value, key.type, unique=True)
             for key, value in pairs
         ]
 

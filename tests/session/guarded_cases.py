@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import (
+    bindparam,
     delete,
     exists,
     func,
     insert,
     inspect,
+    lambda_stmt,
     literal,
     literal_column,
     select,
@@ -301,6 +303,17 @@ ANSWERED: Mapping[str, Case] = {
         *ids(s, select(with_polymorphic(Asset, [Vehicle], flat=True))),
         *polymorphic(s),
     ],
+    "lambdas": lambda s: [
+        *rows(s, lambda_stmt(lambda: select(Order.tenant_id, Order.number))),
+        *rows(s, lambda_stmt(lambda: select(Note.id)) + (lambda q: q.where(Note.id > 1))),
+    ],
+    "parameters": lambda s: [
+        *rows(s, select(Order.number).where(Order.number == bindparam("n")), params={"n": 1}),
+        s.execute(
+            update(Order).where(Order.number == bindparam("n")), {"n": 1, "total": 8}
+        ).rowcount,
+        *rows(s, select(Order.number, Order.total)),
+    ],
     "from a statement": lambda s: ids(
         s, select(Order).from_statement(select(Order).where(Order.number == 1))
     ),
@@ -500,6 +513,16 @@ REFUSED: Mapping[str, Case] = {
     "engine": lambda s: s.get_bind(shard="shop/s1"),  # type: ignore[call-arg]
     "engine of a class": lambda s: s.get_bind(Order),
     "another partition": nested,
+    "a function without a table": lambda s: s.execute(
+        select(func.query_to_xml("SELECT * FROM orders")), bind_arguments={"shard": "shop/s1"}
+    ).all(),
+    "a parameter's inner name": run(select(Order), {"router_guard_1": OTHER}),
+    "a parameter's inner name in core": run(
+        select(orders).where(orders.c.tenant_id == MINE), {"tenant_id_1": OTHER}
+    ),
+    "a parameter's inner name in a write": do(
+        update(orders).where(orders.c.tenant_id == MINE).values(total=7), {"tenant_id_1": OTHER}
+    ),
     "a shard by name": lambda s: s.execute(
         select(orders), bind_arguments={"shard": "shop/s1"}
     ).all(),
