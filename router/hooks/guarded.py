@@ -27,6 +27,7 @@ from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import BindParameter, ColumnClause
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import (
     AliasedReturnsRows,
     FromGrouping,
@@ -273,21 +274,26 @@ def entities(clause: Any) -> Iterator[Any]:
     entity = getattr(clause, "_annotations", {}).get("parententity")
     if entity is not None:
         yield entity
-    elif not isinstance(clause, (FromClause, ScalarSelect, SelectBase)):
+    elif not _is_from(clause) and not isinstance(clause, (ScalarSelect, SelectBase)):
         for child in clause.get_children():
             yield from entities(child)
 
 
+def _is_from(clause: Any) -> bool:
+    # To SQLAlchemy, a function may be a table, too.
+    return isinstance(clause, FromClause) and not isinstance(clause, FunctionElement)
+
+
 def _inner(clause: Any, criterion: Criterion, around: frozenset[Any]) -> Any:
     """Return `clause` with the SELECTs in it restricted; the same if there are none."""
-    if isinstance(clause, FromClause) and not isinstance(clause, SelectBase):
+    if _is_from(clause) and not isinstance(clause, SelectBase):
         return clause
 
     def replace(element: Any, **_: Any) -> Any:
         if isinstance(element, (Select, CompoundSelect, SelectStatementGrouping)):
             return _select(element, criterion, around)
-        kept = (FromClause, ColumnClause, BindParameter)
-        return element if isinstance(element, kept) else None
+        kept = _is_from(element) or isinstance(element, (ColumnClause, BindParameter))
+        return element if kept else None
 
     nested = any(isinstance(one, (SelectBase, ScalarSelect)) for one in visitors.iterate(clause))
     return visitors.replacement_traverse(clause, {}, replace) if nested else clause
