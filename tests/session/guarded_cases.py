@@ -309,6 +309,7 @@ ANSWERED: Mapping[str, Case] = {
     ],
     "parameters": lambda s: [
         *rows(s, select(Order.number).where(Order.number == bindparam("n")), params={"n": 1}),
+        *rows(s, select(Order.number), params={"unused": 1}),
         s.execute(
             update(Order).where(Order.number == bindparam("n")), {"n": 1, "total": 8}
         ).rowcount,
@@ -522,6 +523,10 @@ REFUSED: Mapping[str, Case] = {
     ),
     "a parameter's inner name in a write": do(
         update(orders).where(orders.c.tenant_id == MINE).values(total=7), {"tenant_id_1": OTHER}
+    ),
+    "a parameter's inner name in an insert": do(
+        insert(orders).values([{"tenant_id": MINE, "number": n} for n in (8, 9)]),
+        {"tenant_id_m1": OTHER},
     ),
     "a shard by name": lambda s: s.execute(
         select(orders), bind_arguments={"shard": "shop/s1"}
