@@ -27,6 +27,7 @@ from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import BindParameter, ColumnClause
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import (
     AliasedReturnsRows,
     FromGrouping,
@@ -104,12 +105,14 @@ class GuardCriteria(LoaderCriteriaOption):
         return _KEPT
 
 
-def is_derived(entity: Any) -> bool:
-    """Return whether a mapper's alias takes its rows from a SELECT."""
-    element = getattr(entity, "selectable", None)
+def shows(entity: Any, columns: Iterable[Any]) -> bool:
+    """Return whether what an entity stands for, which may be a subquery, has its `columns`."""
+    selectable = entity.selectable
+    element = selectable
     while isinstance(element, AliasedReturnsRows):
         element = element.element
-    return isinstance(element, (SelectBase, SelectStatementGrouping))
+    derived = isinstance(element, (SelectBase, SelectStatementGrouping))
+    return not derived or all(selectable.corresponding_column(c) is not None for c in columns)
 
 
 def optioned(statement: Any, options: Iterable[Any]) -> Any:
@@ -171,12 +174,15 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     for name in _CLAUSES:
         clauses = [_inner(one, criterion, around) for one in getattr(select, name)]
         setattr(copy, name, clauses if name == "_raw_columns" else tuple(clauses))
+    whole = [own for _, some in rebuilt for own in some]
     for entity in named:
         own = criterion(entity) if entity not in outer and entity not in joined else None
         if own is not None:
-            copy = copy.where(own)
-    whole = [own for _, some in rebuilt for own in some]
-    return copy.where(*whole) if whole else copy
+            whole.append(own)
+    # Not by `where()`, which would make a statement of the ORM of one of Core: its columns
+    # would get other names.
+    copy._where_criteria += tuple(whole)
+    return copy
 
 
 def _rebuilt(element: Any, criterion: Criterion) -> Any:
@@ -199,7 +205,12 @@ def _rebuilt(element: Any, criterion: Criterion) -> Any:
 
 def _side(element: Any, criterion: Criterion) -> Any:
     if isinstance(element, FromGrouping):
-        return _side(element.element, criterion)
+        inner = _side(element.element, criterion)
+        if inner is None:
+            return None
+        copy: Any = element._clone()
+        copy.element = inner[0]
+        return copy, inner[1]
     if isinstance(element, Join):
         return _rebuilt(element, criterion)
     entity = element._annotations.get("parententity")
@@ -263,21 +274,26 @@ def entities(clause: Any) -> Iterator[Any]:
     entity = getattr(clause, "_annotations", {}).get("parententity")
     if entity is not None:
         yield entity
-    elif not isinstance(clause, (FromClause, ScalarSelect, SelectBase)):
+    elif not _is_from(clause) and not isinstance(clause, (ScalarSelect, SelectBase)):
         for child in clause.get_children():
             yield from entities(child)
 
 
+def _is_from(clause: Any) -> bool:
+    # To SQLAlchemy, a function may be a table, too.
+    return isinstance(clause, FromClause) and not isinstance(clause, FunctionElement)
+
+
 def _inner(clause: Any, criterion: Criterion, around: frozenset[Any]) -> Any:
     """Return `clause` with the SELECTs in it restricted; the same if there are none."""
-    if isinstance(clause, FromClause) and not isinstance(clause, SelectBase):
+    if _is_from(clause) and not isinstance(clause, SelectBase):
         return clause
 
     def replace(element: Any, **_: Any) -> Any:
         if isinstance(element, (Select, CompoundSelect, SelectStatementGrouping)):
             return _select(element, criterion, around)
-        kept = (FromClause, ColumnClause, BindParameter)
-        return element if isinstance(element, kept) else None
+        kept = _is_from(element) or isinstance(element, (ColumnClause, BindParameter))
+        return element if kept else None
 
     nested = any(isinstance(one, (SelectBase, ScalarSelect)) for one in visitors.iterate(clause))
     return visitors.replacement_traverse(clause, {}, replace) if nested else clause

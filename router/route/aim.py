@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.route.circumstances import Circumstances, Locate, by_function
 from router.route.keys import shards_of
 from router.route.outside import outside_partition
+from router.route.parameters import Parameters
 from router.route.predicates import ANYTHING, Read
 from router.route.several import aim_at_several
 from router.route.shape import Constraint, Lone, Shape
@@ -19,7 +20,7 @@ MAX_KNOWN = 10_000
 __all__ = ["Circumstances", "Locate", "aim", "by_function"]
 
 
-def aim(shape: Shape, read: Read, shard_map: ShardMap, around: Circumstances) -> Target:
+def aim(shape: Shape, read: Parameters, shard_map: ShardMap, around: Circumstances) -> Target:
     """Return where the statement goes with these parameters."""
     if around.only is not None:
         around.only.admit(shape, read)

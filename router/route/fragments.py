@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator
 
 from router.hooks.trace import Trace
-from router.route.texts import is_plain_value
+from router.route.texts import hazard, is_plain_value
 from router.route.transparency import AGGREGATES, MERGEABLE_FUNCTIONS, ROW_FUNCTIONS
 
-_NAME = re.compile(r"\w+( (asc|desc))?( nulls (first|last))?", re.I)
-_QUOTED = re.compile(r"'[^'\\]*'")
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`""")
+_CALLS = re.compile(r"(\w+|'')\s*\(")
+_DOTTED = re.compile(r"(\w|'')\s*\.\s*([^\W\d]|'')")
+_BEFORE_PARENTHESES = frozenset("and in like not or then when else is".split())
 _SYMBOL = re.compile(r"[^\w\s'\"`();#,.$\\]{1,5}|#>>?|#-|\w+( \w+)?", re.I)
 _COMMENT = re.compile(r"--|/\*")
 _WORDS = re.compile(
@@ -88,7 +90,7 @@ KNOWN_FUNCTIONS = (
 def fragments_of(trace: Trace) -> Iterator[str]:
     """Yield what in a statement may be about rows that nobody sees in it, for messages."""
     for text in trace.texts:
-        if not is_plain_value(text) and not _is_name(text):
+        if not is_plain_value(text) and not _is_harmless(text):
             yield f"text {text[:60]!r}"
     for text in (*trace.custom, *trace.fields):
         if not _is_symbol(text):
@@ -97,10 +99,16 @@ def fragments_of(trace: Trace) -> Iterator[str]:
         yield f"function {name}()"
 
 
-def _is_name(text: str) -> bool:
-    if _QUOTED.fullmatch(text):
-        return True
-    return _NAME.fullmatch(text) is not None and _WORDS.search(text) is None
+def _is_harmless(text: str) -> bool:
+    """Return whether text names neither tables nor functions that are not known.
+
+    What has a dot may be a function, too: of a row, in PostgreSQL.
+    """
+    bare = _QUOTED.sub("''", text)
+    if hazard(text) is not None or _DOTTED.search(bare) or "\\" in text:
+        return False
+    calls = {name.lower() for name in _CALLS.findall(bare)}
+    return calls <= KNOWN_FUNCTIONS | _BEFORE_PARENTHESES
 
 
 def _is_symbol(text: str) -> bool:

@@ -33,13 +33,15 @@ from router.route.aim import aim
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.clauses import looks_elsewhere
+from router.route.only import Only
 from router.route.outside import outside
-from router.route.parameters import Parameters
+from router.route.parameters import Parameters, strange
 from router.route.reading import Reading
 from router.route.rows import (
     KeyReader,
     expressions_of,
     is_column,
+    names_of,
     parameter_rows,
     rows_of,
     sql_defaults,
@@ -84,8 +86,8 @@ class Inserts:
     def target(self, statement: Insert, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, one row of them or many."""
         binding = self._binds.of_table(plain_table(statement.table))
-        if around.only is not None and statement._prefixes:
-            raise outside(f"its {irregular(statement)} may replace other rows")
+        if around.only is not None:
+            self._admit(statement, params, around.only)
         if selected(statement) is not None:
             return self._transfer(statement, binding, params, around)
         rows = rows_of(statement, params)
@@ -108,6 +110,17 @@ class Inserts:
         if own.reach is Reach.REFUSED:
             return own, Shape()
         return self._with_extras(statement, binding, rows, params, own, around), Shape()
+
+    @staticmethod
+    def _admit(statement: Insert, params: Any, only: Only) -> None:
+        """Raise if what the rows say may not be what is written, or not all of it."""
+        if statement._prefixes:
+            raise outside(f"its {irregular(statement)} may replace other rows")
+        mapper = subject_of(statement)
+        tables = tables_of(mapper) or [plain_table(statement.table)]
+        known = frozenset[str]().union(*(names_of(table, mapper) for table in tables))
+        given = (name for row in parameter_rows(params) for name in row)
+        only.admit_names(strange(given, known))
 
     def _transfer(
         self, statement: Insert, binding: Binding, params: Any, around: Circumstances
@@ -221,7 +234,8 @@ class Inserts:
         facts.trace.tables.discard(binding.table)
         # How MySQL calls the row that an ON DUPLICATE KEY clause is about.
         facts.trace.texts[:] = [one for one in facts.trace.texts if not _NEW_VALUE.fullmatch(one)]
-        shape = shape_of(facts, self._binds)
+        fresh = names_of(binding.table, subject_of(statement))
+        shape = replace(shape_of(facts, self._binds), fresh=fresh)
         table = binding.table.fullname
         if isinstance(binding, ReferenceTable):
             reason = unrepeatable(facts.trace, statement)

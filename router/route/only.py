@@ -17,6 +17,7 @@ from router.shardmap.functions.protocol import Key
 
 if TYPE_CHECKING:
     from router.route.binds import ShardedTable
+    from router.route.parameters import Parameters
     from router.route.predicates import Read
     from router.route.shape import Constraint, Shape
     from router.shardmap.model import ShardedKeyspace
@@ -50,10 +51,11 @@ class Only:
 
     # -- statements ------------------------------------------------------------------------
 
-    def admit(self, shape: Shape, read: Read) -> None:
+    def admit(self, shape: Shape, read: Parameters) -> None:
         """Raise `RoutingError` unless every row that matters to a statement has the key."""
         if shape.refusal is not None and shape.refusal.id == "R304":
             raise outside(f"{shape.refusal.what}, so that nobody can tell whose rows it is about")
+        self.admit_names(read.strange(shape.fresh))
         if shape.fragments:
             raise outside(f"its {shape.fragments[0]} may be about other rows")
         for one in shape.constraints:
@@ -61,6 +63,12 @@ class Only:
                 key = " and ".join(one.key)
                 what = f"it is not only about rows of {', '.join(one.tables)} with the {key}"
                 raise outside(f"{what} of the guard")
+
+    @staticmethod
+    def admit_names(strange: set[str]) -> None:
+        """Raise if there are names of parameters that may stand for others."""
+        if strange:
+            raise outside(f"{min(strange)!r} is not the name of a column or parameter of it")
 
     def _is_proven(self, constraint: Constraint, read: Read) -> bool:
         for box in boxes_of(constraint, read):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.sql.elements import BindParameter
@@ -10,6 +11,8 @@ from sqlalchemy.sql.elements import BindParameter
 from router.errors import RoutingError
 from router.hooks.statements import is_lasting
 from router.route.predicates import Value
+
+_RENDERED = re.compile(r"_m?[0-9a-f]+$")
 
 
 class Parameters:
@@ -49,6 +52,13 @@ class Parameters:
         """Values by name, given to the execution or to the statement."""
         return self._given or {}
 
+    def strange(self, known: frozenset[str]) -> set[str]:
+        """Return the names of given values that may stand for a parameter without a name.
+
+        SQLAlchemy takes a value also by the name that such a parameter is rendered with.
+        """
+        return strange(self.given, known.union(bind.key for bind in self._binds))
+
     def name(self, value: Value) -> str:
         """Return the name of `value` in this statement."""
         return self._binds[value.index].key
@@ -58,6 +68,12 @@ class Parameters:
         if any(one != values[0] or type(one) is not type(values[0]) for one in values):
             what = f"the parameter {value.name!r} is there twice, with different values"
             raise RoutingError("R204", what, fix="give the parameters different names")
+
+
+def strange(names: Iterable[Any], known: frozenset[str]) -> set[str]:
+    """Return those of `names` that look like rendered ones, but for those that are `known`."""
+    given = {name for name in names if isinstance(name, str)}
+    return {name for name in given - known if _RENDERED.search(name)}
 
 
 def plain_value(bind: BindParameter[Any]) -> Any:

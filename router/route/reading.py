@@ -106,7 +106,7 @@ class Reading:
             # twice where some of its columns are annotated and others are not.
             shape = replace(shape, narrow=None)
         if not facts.occurrences and shape.refusal is None:
-            shape = self._tableless()
+            shape = replace(self._tableless(), fragments=shape.fragments)
         return replace(shape, is_harmless=True) if is_harmless(facts.trace) else shape
 
     def _query_facts(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Facts:

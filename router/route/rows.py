@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column
+from sqlalchemy import Column, Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import BindParameter, ClauseElement, Null
 
@@ -42,6 +42,11 @@ def rows_of(statement: Any, params: Any) -> list[Mapping[Any, Any]]:
     if params:
         return [{**row, **params} for row in given or [{}]]
     return given or [{}]
+
+
+def names_of(table: Table, mapper: Mapper[Any] | None) -> frozenset[str]:
+    """Return the names by which an execution may give values to the columns of a table."""
+    return frozenset(n for column in table.columns for n in attribute_names(mapper, column))
 
 
 def expressions_of(rows: Iterable[Mapping[Any, Any]]) -> Iterator[ClauseElement]:

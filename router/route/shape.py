@@ -69,6 +69,7 @@ class Shape:
     tables, columns whose table is not in sight, and tables that an outer join may miss.
     `is_harmless` says that nothing in a query can have an effect, or an answer that depends on
     which copy of the data is asked.
+    `fresh` are the names by which an execution may give values to the columns of a write.
     """
 
     constraints: tuple[Constraint, ...] = ()
@@ -87,6 +88,7 @@ class Shape:
     fragments: tuple[str, ...] = ()
     mentions: tuple[int, ...] = ()
     is_harmless: bool = False
+    fresh: frozenset[str] = frozenset()
 
     @property
     def names(self) -> str:

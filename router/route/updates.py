@@ -21,7 +21,7 @@ from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
 from router.route.parameters import Parameters
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of, is_column, sql_defaults
+from router.route.rows import KeyReader, expressions_of, is_column, names_of, sql_defaults
 from router.route.secondary import UniqueKey
 from router.route.several import destinations_of
 from router.route.shape import Shape
@@ -124,7 +124,8 @@ class Updates:
         compiled = facts.trace.statement if facts.trace.statement is not None else statement
         renewed = _renewed(table, changed) if isinstance(statement, Update) else ()
         facts.read_dml(compiled, [*expressions_of(values), *renewed, *appendages(statement)])
-        shape = shape_of(facts, self._binds)
+        fresh_names = names_of(table, subject_of(statement))
+        shape = replace(shape_of(facts, self._binds), fresh=fresh_names)
         if shape.refusal is not None:
             return shape
         if isinstance(binding, ReferenceTable):

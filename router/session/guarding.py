@@ -19,10 +19,10 @@ from sqlalchemy.orm.exc import UnmappedColumnError
 from router.errors import RouterError, RoutingError
 from router.hooks.guarded import (
     GuardCriteria,
-    is_derived,
     joined_entities,
     optioned,
     restricted,
+    shows,
     with_select,
 )
 from router.hooks.loaders import loaded_for, refreshed, statement_options
@@ -75,7 +75,7 @@ class Guard:
     def _parameters(self, keys: Sequence[Any]) -> list[Any]:
         pairs = zip(keys, self.only.values, strict=True)
         return [
-            None if value is None else bindparam(None, value, key.type, unique=True)
+            None if value is None else bindparam("router_guard", value, key.type, unique=True)
             for key, value in pairs
         ]
 
@@ -89,10 +89,8 @@ class Guard:
     def _keys_of(self, entity: Any) -> list[Any] | None:
         """Return the key of a mapper or an alias of one, as SQL; None if it has none."""
         mapper = entity.mapper
-        if is_derived(entity):
-            return None
         columns = next((found for one in tables_of(mapper) if (found := self._key(one))), None)
-        if columns is None:
+        if columns is None or not shows(entity, columns):
             return None
         try:
             names = [mapper.get_property_by_column(column).key for column in columns]

@@ -30,7 +30,7 @@ UNITS = max(20, STATEMENTS // 5)
 EVERY = max(1, UNITS // 200)
 """How many units there are from one look at all rows to the next."""
 SEED = os.environ.get("ROUTER_SEED", "")
-ANSWERED_SHARE = 0.9
+ANSWERED_SHARE = 0.85
 """Of what one database answers, so much is not refused."""
 UNITS_SHARE = 0.5
 """So many actions are not refused; some are about other keys."""

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import (
+    bindparam,
     delete,
     exists,
     func,
     insert,
     inspect,
+    lambda_stmt,
     literal,
     literal_column,
     select,
@@ -301,12 +303,26 @@ ANSWERED: Mapping[str, Case] = {
         *ids(s, select(with_polymorphic(Asset, [Vehicle], flat=True))),
         *polymorphic(s),
     ],
+    "lambdas": lambda s: [
+        *rows(s, lambda_stmt(lambda: select(Order.tenant_id, Order.number))),
+        *rows(s, lambda_stmt(lambda: select(Note.id)) + (lambda q: q.where(Note.id > 1))),
+    ],
+    "parameters": lambda s: [
+        *rows(s, select(Order.number).where(Order.number == bindparam("n")), params={"n": 1}),
+        *rows(s, select(Order.number), params={"unused": 1}),
+        s.execute(
+            update(Order).where(Order.number == bindparam("n")), {"n": 1, "total": 8}
+        ).rowcount,
+        *rows(s, select(Order.number, Order.total)),
+    ],
     "from a statement": lambda s: ids(
         s, select(Order).from_statement(select(Order).where(Order.number == 1))
     ),
     "core with the key": lambda s: rows(s, select(orders).where(orders.c.tenant_id == MINE)),
     "harmless text": lambda s: [
         *s.scalars(select(Order.number).order_by(text("number desc"))),
+        *rows(s, select(Order.number).where(text("(number = 1 OR total = 3)"))),
+        *rows(s, select(Order.number).where(text("lower('A') = 'a'"))),
         *rows(s, select(Order.number.label("n"), literal_column("42")).order_by(text("n"))),
         *rows(s, select(Note.id).where(Note.title.startswith("n"), Note.title.contains("n"))),
     ],
@@ -425,7 +441,8 @@ REFUSED: Mapping[str, Case] = {
     ).all(),
     "textual columns": run(text("SELECT number FROM orders").columns(Order.number)),
     "text in WHERE": run(select(Order.number).where(text("1 = 1 OR 1 = 1"))),
-    "text in parentheses": run(select(Order.number).where(text("(number = 1 OR total = 3)"))),
+    "functions in text": run(select(Order.number).where(text("(number = leak(1))"))),
+    "functions of rows in text": run(select(Order.number).order_by(text("orders.leak"))),
     "text in ORDER BY": run(select(Order.number).order_by(text("(SELECT count(*) FROM notes)"))),
     "literal columns": run(
         select(literal_column("(SELECT count(*) FROM orders)")).where(Order.number > 0)
@@ -497,6 +514,20 @@ REFUSED: Mapping[str, Case] = {
     "engine": lambda s: s.get_bind(shard="shop/s1"),  # type: ignore[call-arg]
     "engine of a class": lambda s: s.get_bind(Order),
     "another partition": nested,
+    "a function without a table": lambda s: s.execute(
+        select(func.query_to_xml("SELECT * FROM orders")), bind_arguments={"shard": "shop/s1"}
+    ).all(),
+    "a parameter's inner name": run(select(Order), {"router_guard_1": OTHER}),
+    "a parameter's inner name in core": run(
+        select(orders).where(orders.c.tenant_id == MINE), {"tenant_id_1": OTHER}
+    ),
+    "a parameter's inner name in a write": do(
+        update(orders).where(orders.c.tenant_id == MINE).values(total=7), {"tenant_id_1": OTHER}
+    ),
+    "a parameter's inner name in an insert": do(
+        insert(orders).values([{"tenant_id": MINE, "number": n} for n in (8, 9)]),
+        {"tenant_id_m1": OTHER},
+    ),
     "a shard by name": lambda s: s.execute(
         select(orders), bind_arguments={"shard": "shop/s1"}
     ).all(),
