@@ -187,7 +187,7 @@ class Routing:
         target, shape = plan or self._plan(execution, statement)
         if target.refusal is not None:
             raise target.refusal.exception()
-        execution = self._noted(execution, shape, reads=reads)
+        execution = self._noted(execution, target, shape, reads=reads)
         if self.unique is not None and (shape.refusal is not None or is_opaque(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
@@ -201,10 +201,12 @@ class Routing:
         with self.unique.kept(execution) as kept:
             return self._sent(kept, target, tokens)
 
-    def _noted(self, execution: Execution, shape: Shape, *, reads: bool) -> Execution:
+    def _noted(
+        self, execution: Execution, target: Target, shape: Shape, *, reads: bool
+    ) -> Execution:
         """Note what the transaction is about to do; return what is known of the execution now."""
         if self.readers is not None:
-            execution = self.readers.judged(execution, shape, reads=reads)
+            execution = self.readers.judged(execution, target, shape, reads=reads)
         if shape.locks:
             self.session._routed_transaction().locks = True
         return execution

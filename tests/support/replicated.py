@@ -321,7 +321,8 @@ class ReplicatedMariaDB(Replicated):
     server_id = "SELECT @@server_id"
 
     def _make_primary(self) -> Server:
-        return _Maria(1, "--log-bin=log", "--binlog-format=ROW")
+        trusting = "--log-bin-trust-function-creators=ON"
+        return _Maria(1, "--log-bin=log", "--binlog-format=ROW", trusting)
 
     def _make_replica(self, number: int) -> Server:
         return _Maria(2 + number, "--read-only=ON")
