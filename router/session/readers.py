@@ -105,6 +105,18 @@ class Readers:
         self.lead()
         return execution
 
+    def at_once(
+        self, database: str, shape: Shape, statement: Any, options: Mapping[str, Any]
+    ) -> tuple[str, Reading] | None:
+        """Return how a query may be read that goes on where its transaction reads; else None."""
+        root: Any = self._routing.session.get_transaction()
+        if root is None or not root.beside or not shape.is_harmless:
+            return None
+        reader = root.beside.get(database)
+        if reader is None or not reader.has_answered or self._role(statement, options) is not None:
+            return None
+        return database, Reading.PROVEN
+
     def _role(self, statement: Any, options: Mapping[str, Any]) -> Role | None:
         named = options.get("role") or statement_options(statement).get("role")
         if named is None:

@@ -150,12 +150,17 @@ class Routing:
         self._flush_before(statement, options)
         return self.wiring.planner.target(statement, params, self._plain)
 
-    def at_once(self, plan: Plan) -> Mapping[str, Any] | None:
+    def at_once(
+        self, plan: Plan, statement: Any, options: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Return the bind arguments of a plan for one database, None for any other."""
         target, shape = plan
-        if target.reach is not Reach.ONE or shape.tokens or shape.locks or self.readers is not None:
+        if target.reach is not Reach.ONE or shape.tokens or shape.locks:
             return None
         destination = target.destinations[0]
+        if self.readers is not None:
+            reading = self.readers.at_once(destination.database, shape, statement, options)
+            return reading and {**self.binds_of(destination), "reading": reading}
         self._last[:] = (destination.database,)
         return self._binds.get(destination.name) or self.binds_of(destination)
 
