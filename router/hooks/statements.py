@@ -46,6 +46,11 @@ def write_within(statement: Any) -> UpdateBase | None:
     return element if isinstance(element, UpdateBase) else None
 
 
+def is_unseen(statement: Any) -> bool:
+    """Return whether what `statement` writes, if anything, is not looked into."""
+    return is_opaque(statement) or write_within(statement) is not None
+
+
 def locks_rows(statement: Any) -> bool:
     """Return whether a SELECT locks the rows that it reads (``with_for_update()``)."""
     statement = resolved(statement)

@@ -72,10 +72,12 @@ class RoutedTransaction(SessionTransaction):
     transaction and its decider; `ending` is there once the end has begun.
 
     `beside` holds connections to replicas, by database.  `leads` says that whatever is read
-    from now on is read where it is written.
+    from now on is read where it is written.  `unproven` names databases where a statement may
+    have written that is not known to.
     """
 
     beside: dict[str, Beside] | None = None
+    unproven: set[str]
     leads: bool = False
     _commits: bool = False
 
@@ -191,7 +193,7 @@ class RoutedTransaction(SessionTransaction):
 
     def close(self, invalidate: bool = False) -> None:
         """Release the connections, side by side."""
-        if self._parent is None and (self.beside or self.wrote):
+        if self._parent is None and (self.beside or self.wrote or self.unproven):
             self._end_reading(invalidate)
         error = None
         if self._is_several() and not invalidate:
@@ -241,9 +243,9 @@ class RoutedTransaction(SessionTransaction):
     def _end_reading(self, invalidate: bool) -> None:
         """Give back what was only read on, and say what was written."""
         session: Any = self.session
-        if self.wrote:
+        if self.wrote or self.unproven:
             is_known = self._state is SessionTransactionState.COMMITTED or not self._commits
-            session._has_written(self.wrote, is_known)
+            session._has_written(self.wrote, self.unproven, is_known)
         if self.beside:
             calls = [partial(one.release, invalidate) for one in self.beside.values()]
             self.beside = None
@@ -286,4 +288,5 @@ def adopt(transaction: Any) -> None:
     transaction.confirmed = {}
     transaction.torn = None
     transaction.turns = {}
+    transaction.unproven = set()
     transaction.gtid = transaction.named = transaction.ending = None

@@ -27,6 +27,7 @@ from router.replicas.positions import UNKNOWN, Gtids, GtidSet, Lsn, Position, Un
 from router.replicas.roles import Reading, Role
 from router.replicas.standing import Member
 from router.route.shape import Shape
+from router.route.target import Target
 from router.session.execution import Execution
 
 if TYPE_CHECKING:
@@ -84,19 +85,37 @@ class Readers:
 
     # -- statements ------------------------------------------------------------------------
 
-    def judged(self, execution: Execution, shape: Shape, *, reads: bool) -> Execution:
+    def judged(
+        self, execution: Execution, target: Target, shape: Shape, *, reads: bool
+    ) -> Execution:
         """Return the execution with whether it may go to a replica; note the first write."""
         statement = resolved(execution.statement)
         role = self._role(statement, execution.options)
         writes = shape.locks or isinstance(statement, UpdateBase)
         declared = role is Role.REPLICA and not writes
         if reads:
+            if not shape.is_harmless:
+                # A function that is not known may write, and its session has to see that.
+                root = self._routing.session._routed_transaction()
+                root.unproven.update(one.database for one in target.destinations)
             may = declared or (role is None and shape.is_harmless and not shape.locks)
             return execution.reading_as(Reading.PROVEN) if may else execution
         if declared and is_opaque(statement):
             return execution.reading_as(Reading.DECLARED)
         self.lead()
         return execution
+
+    def at_once(
+        self, database: str, shape: Shape, statement: Any, options: Mapping[str, Any]
+    ) -> tuple[str, Reading] | None:
+        """Return how a query may be read that goes on where its transaction reads; else None."""
+        root: Any = self._routing.session.get_transaction()
+        if root is None or not root.beside or not shape.is_harmless:
+            return None
+        reader = root.beside.get(database)
+        if reader is None or not reader.has_answered or self._role(statement, options) is not None:
+            return None
+        return database, Reading.PROVEN
 
     def _role(self, statement: Any, options: Mapping[str, Any]) -> Role | None:
         named = options.get("role") or statement_options(statement).get("role")
@@ -137,6 +156,8 @@ class Readers:
             return False
         del self._chosen()[database]
         reader.release()
+        # What answers next may be another server at its address.
+        reader.member.replayed = None
         # The first time it may only have been the connection that was gone.
         if reader.member in tried:
             self._fleet.standings[database].failed(reader.member, error)
@@ -258,11 +279,24 @@ class Readers:
 
     # -- what has to be seen ---------------------------------------------------------------
 
-    def written(self, engines: Iterable[Engine], *, is_known: bool) -> None:
-        """Remember that a transaction which wrote has ended; `is_known` if it is known how."""
+    def written(
+        self, engines: Iterable[Engine], unproven: Iterable[str], *, is_known: bool
+    ) -> None:
+        """Remember that a transaction which may have written has ended.
+
+        Parameters
+        ----------
+        engines:
+            Those of the databases that it wrote to.
+        unproven:
+            The names of those where it may have.
+        is_known:
+            Whether it is known how it ended.
+        """
         name_of = self._routing.wiring.engines.name_of
-        for name in filter(None, map(name_of, engines)):
-            if name not in self._fleet:
+        names = {*map(name_of, engines), *unproven}
+        for name in self._fleet.standings:
+            if name not in names:
                 continue
             if is_known:
                 self._unsettled.add(name)
@@ -286,9 +320,14 @@ class Readers:
 
     def token(self) -> str | None:
         """Return what another session has to be given in order to see what this one has."""
+        gone = {}
         for database in sorted(self._unsettled):
-            self._wanted_of(database)
-        return tokens.written(self._wanted)
+            try:
+                self._wanted_of(database)
+            except sa_exc.DBAPIError:
+                # The commit has been made; who reads after it asks the primary.
+                gone[database] = UNKNOWN
+        return tokens.written({**self._wanted, **gone})
 
     def after(self, token: str) -> None:
         """Let only replicas be read that have replayed what `token` says."""

@@ -18,7 +18,7 @@ from router.execute.fanout import fan_out
 from router.hooks.identity import tell_shards_apart
 from router.hooks.loaders import autoflushes, loading_relationship, works_for_a_row
 from router.hooks.mappers import is_orm
-from router.hooks.statements import is_opaque, resolved, write_within
+from router.hooks.statements import is_opaque, is_unseen, resolved
 from router.merge.merged import concatenate
 from router.route.aim import Circumstances, by_function
 from router.route.circumstances import nowhere_known
@@ -166,12 +166,17 @@ class Routing:
         self._flush_before(statement, options)
         return self.wiring.planner.target(statement, params, self._plain)
 
-    def at_once(self, plan: Plan) -> Mapping[str, Any] | None:
+    def at_once(
+        self, plan: Plan, statement: Any, options: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Return the bind arguments of a plan for one database, None for any other."""
         target, shape = plan
-        if target.reach is not Reach.ONE or shape.tokens or shape.locks or self.readers is not None:
+        if target.reach is not Reach.ONE or shape.tokens or shape.locks:
             return None
         destination = target.destinations[0]
+        if self.readers is not None:
+            reading = self.readers.at_once(destination.database, shape, statement, options)
+            return reading and {**self.binds_of(destination), "reading": reading}
         self._last[:] = (destination.database,)
         return self._binds.get(destination.name) or self.binds_of(destination)
 
@@ -210,8 +215,8 @@ class Routing:
         reads = isinstance(statement, _READS)
         if target.refusal is not None:
             raise target.refusal.exception()
-        execution = self._noted(execution, shape, reads=reads)
-        if self.unique is not None and (shape.refusal is not None or _is_unseen(statement)):
+        execution = self._noted(execution, target, shape, reads=reads)
+        if self.unique is not None and (shape.refusal is not None or is_unseen(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
             return self._exactly(execution, target, shape)
@@ -224,10 +229,12 @@ class Routing:
         with self.unique.kept(execution) as kept:
             return self._sent(kept, target, tokens)
 
-    def _noted(self, execution: Execution, shape: Shape, *, reads: bool) -> Execution:
+    def _noted(
+        self, execution: Execution, target: Target, shape: Shape, *, reads: bool
+    ) -> Execution:
         """Note what the transaction is about to do; return what is known of the execution now."""
         if self.readers is not None:
-            execution = self.readers.judged(execution, shape, reads=reads)
+            execution = self.readers.judged(execution, target, shape, reads=reads)
         if shape.locks:
             self.session._routed_transaction().locks = True
         return execution
@@ -374,11 +381,6 @@ def _held(found: ref[RoutingSession]) -> RoutingSession:
     if session is None:
         raise RoutingError("R206", "the session is gone: keep it while its results are read")
     return session
-
-
-def _is_unseen(statement: Any) -> bool:
-    """Return whether what `statement` writes, if anything, is not looked into."""
-    return is_opaque(statement) or write_within(statement) is not None
 
 
 _UNSEEN = (Insert, FromStatement)

@@ -95,7 +95,7 @@ class RoutingSession(WritesInBulk):
                         **kw,
                     )
                 plan = routing.plain_plan(statement, params, execution_options, bind_arguments)
-                binds = plan and routing.at_once(plan)
+                binds = plan and routing.at_once(plan, statement, execution_options)
                 if binds is None:
                     given = bind_arguments or _NOTHING
                     return routing.dispatch(

@@ -113,10 +113,12 @@ class ReadsReplicas(Session):
         if self._routing is not None and self._routing.readers is not None:
             self._routing.readers.lead()
 
-    def _has_written(self, engines: Iterable[Engine], is_known: bool) -> None:
-        """Hear that a transaction which wrote has ended."""
+    def _has_written(
+        self, engines: Iterable[Engine], unproven: Iterable[str], is_known: bool
+    ) -> None:
+        """Hear that a transaction which wrote, or may have, has ended."""
         if self._routing is not None and self._routing.readers is not None:
-            self._routing.readers.written(engines, is_known=is_known)
+            self._routing.readers.written(engines, unproven, is_known=is_known)
 
     def _require_routing(self) -> Routing:
         if self._routing is None:

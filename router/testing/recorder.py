@@ -96,7 +96,9 @@ def _listening(router_or_session: Any, listener: _Listener) -> Iterator[Touched]
     with ExitStack() as stack:
         for engines in _colours(router):
             for name, engine in engines.items():
-                _listen(stack, engine, partial(listener, touched, name))
+                # A replica is another server, and the same database.
+                for one in (engine, *engines.replicas_of(name)):
+                    _listen(stack, one, partial(listener, touched, name))
         yield touched
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from threading import Timer
 
 import pytest
-from sqlalchemy import event, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import event, func, insert, select, text, update
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from router import RoutingError
 from tests.replicas.conftest import OpenWorld
@@ -67,6 +68,51 @@ def test_every_kind_of_write_is_seen(world: World, how: str) -> None:
         session.commit()
         assert session.scalar(NAME) == "new"
         assert session.get_one(Account, 1).name == "new"
+
+
+def test_what_a_function_writes_is_seen(world: World) -> None:
+    """A SELECT with a function that is not known may write, and its session sees it."""
+    if world.servers.kind != "postgresql":
+        body = "BEGIN UPDATE accounts SET name = 'new'; RETURN 1; END"
+        create = f"CREATE FUNCTION rename_all() RETURNS INT MODIFIES SQL DATA {body}"
+    else:
+        body = "UPDATE accounts SET name = 'new'; SELECT 1"
+        create = f"CREATE FUNCTION rename_all() RETURNS INT LANGUAGE sql AS $$ {body} $$"
+    with world.router.engines["main"].begin() as connection:
+        connection.execute(text("DROP FUNCTION IF EXISTS rename_all"))
+        connection.execute(text(create))
+    world.servers.catch_up()
+    world.pause()
+    with world.router.sessionmaker()() as session:
+        query = select(func.rename_all())
+        declared = {"role": "replica"}
+        with pytest.raises(DBAPIError):
+            session.scalar(query, execution_options=declared)
+        session.rollback()
+        assert session.scalar(NAME) == "old"
+        session.rollback()
+        assert session.scalar(query) == 1
+        session.commit()
+        assert session.scalar(NAME) == "new"
+        assert str(session.token()).startswith("1~main~")
+
+
+def test_a_token_without_the_primary(world: World) -> None:
+    """It says that only the primary will do, rather than fail after a commit."""
+    with world.router.sessionmaker()() as session:
+        session.execute(update(Account).values(name="new"))
+        session.commit()
+        engine = world.router.engines["main"]
+        engine.dispose()
+        event.listen(engine, "do_connect", refuse)
+        assert session.token() == "1~main~x"
+        event.remove(engine, "do_connect", refuse)
+        assert session.token() not in (None, "1~main~x")
+
+
+def refuse(*_: object) -> None:
+    """Stand for a server that does not answer."""
+    raise sa_exc.OperationalError("connect", {}, ConnectionError())
 
 
 def test_two_databases(world: World) -> None:

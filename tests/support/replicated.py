@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import socket
 import threading
 from abc import ABC, abstractmethod
@@ -111,6 +113,7 @@ class Replicated(ABC):
         self.primary: Server
         self.replicas: list[Server] = []
         self.proxies: list[Proxy] = []
+        self._killed: set[int] = set()
 
     @contextmanager
     def running(self) -> Iterator[Self]:
@@ -151,16 +154,26 @@ class Replicated(ABC):
         return _text(self.replicas[number].url(name).set(port=self.proxies[number].port))
 
     def catch_up(self) -> None:
-        """Wait until all replicas have everything."""
+        """Wait until all replicas that are left have everything."""
         wanted = self._written()
-        for number in range(REPLICAS):
+        for number in self.alive:
             assert eventually(lambda number=number: self._has(number, wanted))
 
     def restore(self) -> None:
         """Mend and resume everything."""
-        for number, proxy in enumerate(self.proxies):
-            proxy.mend()
+        for number in self.alive:
+            self.proxies[number].mend()
             self.resume(number)
+
+    @property
+    def alive(self) -> list[int]:
+        """The replicas that have not been killed."""
+        return [number for number in range(REPLICAS) if number not in self._killed]
+
+    def kill(self, number: int) -> None:
+        """Kill a replica's process, for good."""
+        self._killed.add(number)
+        os.kill(self.replicas[number].pid, signal.SIGKILL)
 
     def identity(self, number: int | None = None) -> object:
         """Return what `server_id` answers on a replica, or on the primary."""
@@ -308,7 +321,8 @@ class ReplicatedMariaDB(Replicated):
     server_id = "SELECT @@server_id"
 
     def _make_primary(self) -> Server:
-        return _Maria(1, "--log-bin=log", "--binlog-format=ROW")
+        trusting = "--log-bin-trust-function-creators=ON"
+        return _Maria(1, "--log-bin=log", "--binlog-format=ROW", trusting)
 
     def _make_replica(self, number: int) -> Server:
         return _Maria(2 + number, "--read-only=ON")

@@ -51,6 +51,10 @@ def results(router: Router) -> None:
         assert_type(session.execute(select(Customer)).scalar_one(), Customer)
         assert_type(session.query(Customer).all(), list[Customer])
         assert_type(session.merge(Customer(id=7, name="Zoë")), Customer)
+        assert_type(session.token(), str | None)
+    with RoutingSession(router=router, after=None) as told, told.using(role="primary"):
+        assert_type(told.after("1~main~w1"), None)
+    assert_type(router.replicas["shop_0"], tuple[Engine, ...])
     with RoutingSession(router=router) as alone, alone.partition(7, keyspace="shop"):
         assert_type(alone.scalars(select(Customer)).one(), Customer)
 
@@ -63,3 +67,5 @@ async def results_of_asyncio(router: Router) -> None:
         assert_type((await session.scalars(select(Customer))).all(), Sequence[Customer])
         async for customer in await session.stream_scalars(select(Customer)):
             assert_type(customer, Customer)
+        with session.using(role="replica"):
+            assert_type(await session.token(), str | None)

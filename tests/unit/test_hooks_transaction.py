@@ -244,7 +244,7 @@ def test_how_a_transaction_ended_is_told(engines: list[Engine]) -> None:
     told: list[bool] = []
 
     class Telling(Routed):
-        def _has_written(self, engines: Any, is_known: bool) -> None:
+        def _has_written(self, engines: Any, unproven: Any, is_known: bool) -> None:
             told.append(is_known)
 
     event.listen(Telling, "after_transaction_create", lambda s, made: transaction.adopt(made))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import URL, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from router import Router
@@ -43,6 +44,25 @@ def router(tmp_path: Path) -> Iterator[Router]:
     with Router.from_dict(shards, metadata=Base.metadata) as made:
         made.create_all()
         yield made
+
+
+def test_replicas(router: Router, tmp_path: Path) -> None:
+    """A read from a replica touches its database."""
+    copy = {"url": f"sqlite:///{tmp_path}/d0.db", "replicas": [f"sqlite:///{tmp_path}/copy.db"]}
+    keyspaces = {"rest": {"database": "d0"}}
+    shards = {"version": 1, "databases": {"d0": copy}, "keyspaces": keyspaces}
+    shards["binds"] = {"default": "rest"}
+    shutil.copy(tmp_path / "d0.db", tmp_path / "copy.db")
+    with Router.from_dict(shards, metadata=Base.metadata) as made, made.sessionmaker()() as session:
+        for part in (made.engines["d0"], made.replicas["d0"][0]):
+            event.listen(
+                part, "before_cursor_execute", lambda *seen: urls.append(seen[0].engine.url)
+            )
+        urls: list[URL] = []
+        with record(session) as touched:
+            session.scalars(select(Thing)).all()
+        assert touched.databases == ("d0",)
+        assert [one.database for one in urls] == [f"{tmp_path}/copy.db"]
 
 
 def test_record(router: Router) -> None:

@@ -257,6 +257,42 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "4:42",
         "a replica on mysql of a database on sqlite",
     ),
+    "replica that is the primary": (
+        HEAD.replace(
+            '"sqlite:///a.db"',
+            '"sqlite:///a.db", replicas: ["sqlite:///c.db", { url: "sqlite:///a.db", weight: 2 }]',
+        )
+        + "keyspaces: {}",
+        "R128",
+        "4:67",
+        "this is the primary itself, or another of its replicas",
+    ),
+    "replica in memory": (
+        HEAD.replace('"sqlite:///a.db"', '"sqlite:///a.db", replicas: ["sqlite://"]')
+        + "keyspaces: {}",
+        "R128",
+        "4:42",
+        "a database in memory is a replica of nothing",
+    ),
+    "weight of a replica": (
+        HEAD.replace(
+            '"sqlite:///a.db"',
+            '"sqlite:///a.db", replicas: [{ url: "sqlite:///c.db", weight: 0 }]',
+        )
+        + "keyspaces: {}",
+        "R106",
+        "4:75",
+        "expected at least 1",
+    ),
+    "limits that cannot be kept": (
+        HEAD + "keyspaces: {}\nreplication: { max_lag: 1 }",
+        "R128",
+        "7:14",
+        (
+            "max_lag is 1 s: a replica that is looked at every 1 s is only known to be as close "
+            "as twice that"
+        ),
+    ),
     # -- keys ---------------------------------------------------------------------------
     "key of two lengths": (
         shop("{ function: hash }", "{ t: [a, b], u: a }"),
