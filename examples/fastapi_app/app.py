@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 
 from examples.fastapi_app.orders import orders
+from examples.fastapi_app.sessions import remember
 from examples.fastapi_app.tenants import tenants
 from examples.shop.answers import answer
 from examples.shop.opening import open_router
@@ -40,6 +41,7 @@ async def failed(request: Request, error: Exception) -> JSONResponse:
 def create_app() -> FastAPI:
     """Return the application; its databases are opened when it starts."""
     app = FastAPI(title="shop", lifespan=lifespan)
+    app.middleware("http")(remember)
     app.include_router(tenants)
     app.include_router(orders)
     app.add_exception_handler(RouterError, failed)

@@ -21,6 +21,7 @@ STATUS = {
     "R204": 422,  # a key of the wrong type
     "R207": 422,  # a key that no range or list has
     "R208": 403,  # outside of the request's partition
+    "R215": 403,  # rows of another tenant than the request's
     "R309": 400,  # needs every shard, where the map forbids that
     "R310": 400,  # needs more rows than the map allows
     "R312": 409,  # rows changed meanwhile
