@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from router.testing.servers import ServerError
 from tests.support.broker import KINDS, Broker, RemoteBroker, Servers
@@ -16,6 +17,10 @@ from tests.support.databases import MakeDatabases, fresh_databases
 NOT_RUN = "NOT RUN, no server:"
 DIALECTS = ("sqlite", *KINDS)
 SERVERS = pytest.StashKey[Servers]()
+
+# How long an example takes says nothing on a machine that others use, too.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
