@@ -11,10 +11,10 @@ from sqlalchemy import delete, func, insert, literal_column, select, text, updat
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import selectinload
 
-from router import RoutingError
+from router import Router, RoutingError
 from tests.replicas.conftest import OpenWorld
-from tests.replicas.world import PRIMARY, World
-from tests.session.shop import Account, Customer, Note, Order
+from tests.replicas.world import NAMES, PRIMARY, World
+from tests.session.shop import Account, Base, Customer, Note, Order, shard_map
 
 NAME = select(Account.name)
 MAIN = {"keyspace": "accounts"}
@@ -184,6 +184,24 @@ def test_a_replica_refuses_every_write(world: World, write: str) -> None:
         connection.execute(text(write))
 
 
+def test_connections_to_replicas_are_read_only(world: World) -> None:
+    """Also where the server would let them write: here it is the primary under another name."""
+    data = shard_map([world.servers.url(world.names[name]) for name in NAMES])
+    url = world.servers.primary.url(world.names["main"]).set(host="localhost")
+    data["databases"]["main"]["replicas"] = [url.render_as_string(hide_password=False)]
+    data["replication"] = {"max_lag": None}
+    declared = {"role": "replica"}
+    with Router.from_dict(data, metadata=Base.metadata) as router:
+        for write in ("DELETE FROM accounts", "TRUNCATE TABLE accounts"):
+            with (
+                router.sessionmaker()() as session,
+                pytest.raises(DBAPIError, match=r"(?i)read.only"),
+            ):
+                session.execute(text(write), bind_arguments=MAIN, execution_options=declared)
+        with router.replicas["main"][0].begin() as connection, pytest.raises(DBAPIError):
+            connection.execute(text("INSERT INTO accounts (id, name) VALUES (7, 'x')"))
+
+
 def test_a_declared_read_on_the_primary_counts_as_a_write(world: World) -> None:
     """Where no replica answers, it is seen as all text is: it commits with the others."""
     world.cut()
@@ -191,6 +209,7 @@ def test_a_declared_read_on_the_primary_counts_as_a_write(world: World) -> None:
         session.execute(text("UPDATE accounts SET name = 'new'"), bind_arguments=MAIN)
         session.execute(update(Customer).where(Customer.id == 0).values(name="new"))
         session.commit()
+        assert str(session.token()).split("~")[1::2] == ["d0", "main"]
     with world.router.sessionmaker()() as session, session.using(role="primary"):
         assert session.scalar(NAME) == "new"
         assert session.get_one(Customer, 0).name == "new"
