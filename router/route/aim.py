@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.errors import RoutingError
 from router.route.circumstances import Circumstances, Locate, by_function
 from router.route.keys import shards_of
 from router.route.outside import outside_partition
@@ -22,8 +23,8 @@ __all__ = ["Circumstances", "Locate", "aim", "by_function"]
 
 def aim(shape: Shape, read: Parameters, shard_map: ShardMap, around: Circumstances) -> Target:
     """Return where the statement goes with these parameters."""
-    if around.only is not None:
-        around.only.admit(shape, read)
+    if around.only is not None or read.given:
+        _admit(shape, read, around)
     if shape.lone is not None and around.hint is None and not around.pinned:
         target = _alone(shape.lone, read, around)
         if target is not None:
@@ -42,6 +43,21 @@ def aim(shape: Shape, read: Parameters, shard_map: ShardMap, around: Circumstanc
     shards = [shards_of(one, read, around) for one in shape.constraints]
     target = _single(shape, shards, around)
     return target if target is not None else aim_at_several(shape, read, shard_map, around)
+
+
+def _admit(shape: Shape, read: Parameters, around: Circumstances) -> None:
+    """Raise where the statement is not about the guarded key, or its values may be others."""
+    if around.only is not None:
+        around.only.admit(shape, read)
+    if read.given and shape.constraints:
+        refuse_names(read.strange(shape.fresh))
+
+
+def refuse_names(strange: set[str]) -> None:
+    """Raise if there are names of parameters that may stand for values which have none."""
+    if strange:
+        what = f"{min(strange)!r} is a name that SQLAlchemy makes up for a value of the statement"
+        raise RoutingError("R204", what, fix="give the parameter a name: bindparam('key')")
 
 
 def _alone(lone: Lone, read: Read, around: Circumstances) -> Target | None:

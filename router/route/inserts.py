@@ -29,7 +29,7 @@ from router.hooks.statements import (
 )
 from router.hooks.trace import is_custom
 from router.ids.sequences import StripedSequence
-from router.route.aim import aim
+from router.route.aim import aim, refuse_names
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.clauses import looks_elsewhere
@@ -90,7 +90,7 @@ class Inserts:
             self._admit(statement, params, around.only)
         if selected(statement) is not None:
             return self._transfer(statement, binding, params, around)
-        rows = rows_of(statement, params)
+        rows = _rows(statement, params)
         if next(expressions_of(parameter_rows(params)), None) is not None:
             refusal = unfollowed("its parameters contain SQL")
             return Target(Reach.REFUSED, refusal=refusal), Shape()
@@ -116,11 +116,7 @@ class Inserts:
         """Raise if what the rows say may not be what is written, or not all of it."""
         if statement._prefixes:
             raise outside(f"its {irregular(statement)} may replace other rows")
-        mapper = subject_of(statement)
-        tables = tables_of(mapper) or [plain_table(statement.table)]
-        known = frozenset[str]().union(*(names_of(table, mapper) for table in tables))
-        given = (name for row in parameter_rows(params) for name in row)
-        only.admit_names(strange(given, known))
+        only.admit_names(_strange(statement, params))
 
     def _transfer(
         self, statement: Insert, binding: Binding, params: Any, around: Circumstances
@@ -244,6 +240,22 @@ class Inserts:
                 what = f"a value for reference table {table} comes from {reason}"
                 return Shape(refusal=Refusal("R308", what))
         return shape.alone_for(Refusal("R305", f"a value for {table} is read from other tables"))
+
+
+def _rows(statement: Insert, params: Any) -> list[Mapping[Any, Any]]:
+    """Return the rows of an INSERT; raise if parameters may stand for values in one of many."""
+    if params and statement._multi_values:
+        refuse_names(_strange(statement, params))
+    return rows_of(statement, params)
+
+
+def _strange(statement: Insert, params: Any) -> set[str]:
+    """Return the names of values that may stand for others than a column of the table."""
+    mapper = subject_of(statement)
+    tables = tables_of(mapper) or [plain_table(statement.table)]
+    known = frozenset[str]().union(*(names_of(table, mapper) for table in tables))
+    given = (name for row in parameter_rows(params) for name in row)
+    return strange(given, known)
 
 
 def _beside_copies(own: Target, shape: Shape) -> Target:

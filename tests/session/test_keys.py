@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import ForeignKey, String, delete, event, insert, null, select, text, update
+from sqlalchemy import (
+    ForeignKey,
+    String,
+    bindparam,
+    delete,
+    event,
+    insert,
+    null,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -438,3 +449,20 @@ def test_keys_that_the_database_computes_for_core(keyed: Router) -> None:
     """An INSERT without the key is refused like an object without it."""
     with keyed.sessionmaker()() as session, pytest.raises(RoutingError, match="R202"):
         session.execute(insert(Generated).values(id=1))
+
+
+def test_values_by_made_up_names(lite: Router) -> None:
+    """SQLAlchemy takes values by the names that it renders; the key would be another one."""
+    own = select(Customer.name).where(Customer.id == 1)
+    named = select(Customer.name).where(Customer.id == bindparam("id_1"))
+    rows = insert(Customer).values([{"id": 3, "name": "c"}, {"id": 6, "name": "f"}])
+    with lite.sessionmaker()() as session:
+        session.add_all([Customer(id=1, name="a"), Customer(id=2, name="b")])
+        session.flush()
+        for statement in (own, delete(Customer).where(Customer.id == 1)):
+            with pytest.raises(RoutingError, match="R204"):
+                session.execute(statement, {"id_1": 2})
+        with pytest.raises(RoutingError, match="R204"):
+            session.execute(rows, {"id_m1": 7})
+        assert session.scalar(named, {"id_1": 2}) == "b"
+        assert session.scalar(own) == "a"
