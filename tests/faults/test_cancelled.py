@@ -86,6 +86,9 @@ class Trial:
         closes = moments[0] % 2 == 0
         outcome = await self.stop(self, lambda: self._body(session, key, closes), moments)
         count = self.awaits.disarm()
+        # The end of `async with` goes on closing the session in a task of its own.
+        ours = asyncio.current_task()
+        assert await eventually(lambda: asyncio.all_tasks() == {ours}), asyncio.all_tasks()
         if not closes:
             await session.rollback()
             kept = select(func.count()).select_from(Customer).where(Customer.id < len(KEPT))
