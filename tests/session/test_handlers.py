@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, insert, select, text
-from sqlalchemy.orm import ORMExecuteState, immediateload, with_loader_criteria
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import ORMExecuteState, Session, immediateload, with_loader_criteria
 
 from router import Router, RoutingSession
 from tests.session.shop import Customer, Note, Order
@@ -110,9 +111,17 @@ def test_a_handler_turns_autoflush_off(full: Router) -> None:
 
 
 def test_a_handler_leaves_relationship_loads_their_options(full: Router) -> None:
-    """`yield_per` of a query is no option of the loads of what it returns."""
-    query = select(Customer).options(immediateload(Customer.orders))
-    with full.sessionmaker()() as session:
+    """Beside a handler, `yield_per` of a query means for its loads what it does in a `Session`."""
+    query = select(Customer).options(immediateload(Customer.orders)).where(Customer.id == 2)
+
+    def loaded(session: Session) -> list[int] | str:
         event.listen(session, "do_orm_execute", lambda state: None)
-        found = session.scalars(query.where(Customer.id == 2), execution_options={"yield_per": 1})
-        assert [order.number for one in found for order in one.orders] == [2]
+        try:
+            found = session.scalars(query, execution_options={"yield_per": 1}).all()
+            return [order.number for one in found for order in one.orders]
+        except InvalidRequestError as error:
+            # Older versions of SQLAlchemy pass it on.
+            return str(error)
+
+    with Session(full.engine_for("shop", 2)) as plain, full.sessionmaker()() as routed:
+        assert loaded(routed) == loaded(plain)
