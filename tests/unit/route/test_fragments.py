@@ -52,8 +52,10 @@ def test_text_that_may_do_more(text: str) -> None:
 
 def test_operators_and_functions() -> None:
     """Symbols and words are operators; what is longer may be a statement."""
-    fine = Trace(raw=["@>", "->>", "||", "SOUNDS LIKE", "epoch", "<->"], functions={"lower"})
+    symbols = {"@>", "->>", "||", "SOUNDS LIKE", "<->"}
+    fine = Trace(custom=symbols, fields=["epoch"], functions={"lower"})
     assert list(fragments_of(fine)) == []
     bad = ["IN (SELECT 1) OR", "= 1 OR 1 =", "/*", "--", "OR", "union"]
-    assert len(list(fragments_of(Trace(raw=bad)))) == len(bad)
+    assert len(list(fragments_of(Trace(fields=bad)))) == len(bad)
+    assert len(list(fragments_of(Trace(custom=set(bad))))) == len(bad)
     assert list(fragments_of(Trace(functions={"query_to_xml"}))) == ["function query_to_xml()"]
