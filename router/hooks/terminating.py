@@ -37,4 +37,18 @@ def _terminate(connection: Any) -> None:
 
 
 async def _until(closed: asyncio.Future[Any]) -> None:
-    await closed
+    """Wait for `closed`; a task that is cancelled meanwhile is so where it waits next.
+
+    A pool that is interrupted here would go on with a connection that is none any more.
+    """
+    cancelled = False
+    while not closed.done():
+        try:
+            await asyncio.wait([closed])
+        except asyncio.CancelledError:
+            cancelled = True
+    task = asyncio.current_task()
+    if cancelled and task is not None:
+        # As often as before: time limits and groups of tasks count.
+        task.uncancel()
+        task.cancel()
