@@ -23,7 +23,7 @@ SHARE = (
 )
 # Their names end in _py3k in SQLAlchemy 2.0.
 ASYNC_SHARE = ("test/ext/asyncio/test_session*.py", "test/ext/asyncio/test_scoping*.py")
-ENOUGH = 100
+ENOUGH = 50
 
 
 @pytest.fixture(scope="module")
