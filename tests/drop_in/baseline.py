@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy
 
 from router.testing.servers import cache_directory
-from tests.drop_in.plugin import Outcome
+from tests.drop_in.plugin import Outcome, named
 from tests.drop_in.running import Place, Run, run
 from tests.drop_in.sessions import Kind
 
@@ -69,4 +69,4 @@ def _by_file(outcomes: Outcomes, files: Iterable[str]) -> dict[str, dict[str, Ou
     found: dict[str, dict[str, Outcome]] = defaultdict(dict)
     for test, outcome in outcomes.items():
         found[test.partition("::")[0]][test] = outcome
-    return {file: found[file] for file in files}
+    return {file: found[named(file)] for file in files}

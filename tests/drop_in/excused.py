@@ -38,6 +38,7 @@ _ROUTED: Mapping[str, str] = {
     f"{_BINDINGS}::BindIntegrationTest::test_get_bind": _BESIDE,
     f"{_BINDINGS}::SessionBindTest::test_session_bind": _OF_THE_MAP,
     f"{_BINDINGS}::BindAttributeTest::test_bind_from_constructor": _OF_THE_MAP,
+    "test/ext/asyncio/test_session.py::AsyncSessionTest::test_init": _OF_THE_MAP,
     f"{_ASYNC_BINDINGS}::test_bind_from_constructor": _OF_THE_MAP,
     f"{_ASYNC_BINDINGS}::test_bind_mapper_table": _BESIDE,
     f"{_ASYNC_BINDINGS}::test_translate_binds_invalidated": _BESIDE,

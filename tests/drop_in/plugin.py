@@ -80,5 +80,5 @@ class _Writer:
 
 
 def named(test: str) -> str:
-    """Return the name of a test on any database, from its name on one."""
-    return _BACKEND.sub("", test)
+    """Return the name of a test on any database and SQLAlchemy, from its name on one."""
+    return _BACKEND.sub("", test.replace("_py3k.py", ".py", 1))

@@ -56,6 +56,7 @@ def test_a_test_has_one_name_on_all_databases() -> None:
     """The server and its version are no part of a test's name."""
     module, cls, name = TEST.split("::")
     assert named(f"{module}::{cls}_sqlite+pysqlite_3_40_1::{name}[a::b]") == f"{TEST}[a::b]"
+    assert named(TEST.replace(".py", "_py3k.py")) == TEST
     assert named(f"{module}::{cls}_postgresql+psycopg_16_2::{name}") == TEST
 
 
