@@ -23,6 +23,8 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import InstanceState, Mapper, persistence, unitofwork
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
+from router.hooks.row_handlers import are_foreign
+
 
 def _either(module: Any, name: str) -> Any:
     """Return what SQLAlchemy 2.1 calls by a name with an underscore."""
@@ -216,7 +218,7 @@ def number_by_database(states: Iterable[Any], routing: FlushRouting) -> Parts:
 def is_heard(mapper: Mapper[Any]) -> bool:
     """Return whether handlers are called for new rows, which may use the session meanwhile."""
     heard = (one.dispatch for one in mapper.self_and_descendants)
-    return any(bool(one.before_insert) or bool(one.after_insert) for one in heard)
+    return any(are_foreign(one.before_insert) or bool(one.after_insert) for one in heard)
 
 
 def sort_by_database(mapper: Mapper[Any]) -> None:

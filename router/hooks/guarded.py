@@ -117,9 +117,12 @@ def shows(entity: Any, columns: Iterable[Any]) -> bool:
 
 def optioned(statement: Any, options: Iterable[Any]) -> Any:
     """Return a copy of a statement with `options` for it and for the SELECT that it wraps."""
+    # Of a set operation, SQLAlchemy compiles options and does not know their values again.
+    if isinstance(statement, CompoundSelect):
+        return statement
     copy = statement.options(*options)
     if isinstance(statement, FromStatement) and isinstance(statement.element, SelectBase):
-        copy.element = statement.element.options(*options)
+        copy.element = optioned(statement.element, options)
     return copy
 
 

@@ -7,7 +7,7 @@ Checked against 2.0.40 and 2.1.9.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import event
@@ -25,8 +25,17 @@ def check_last(mapper: Mapper[Any], check: Check) -> None:
     """
     for name in _EVENTS:
         handlers = list(getattr(mapper.dispatch, name))
-        if handlers and not getattr(handlers[-1], "is_check", False):
+        if handlers and not _is_check(handlers[-1]):
             event.listen(mapper, name, _handler(check), raw=True, retval=True)
+
+
+def are_foreign(handlers: Iterable[Any]) -> bool:
+    """Return whether there are handlers of the application among those of an event."""
+    return not all(map(_is_check, handlers))
+
+
+def _is_check(handler: Any) -> bool:
+    return getattr(handler, "is_check", False) is True
 
 
 def _handler(check: Check) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import event, func, insert, select, text, update
+from sqlalchemy import event, func, insert, select, text, union, update
 from sqlalchemy.orm import Session, selectinload, sessionmaker
 
 from router import Router, RouterError, RoutingError
@@ -326,6 +326,17 @@ def test_statements_are_cached(router: Router) -> None:
             assert session.scalars(statement).all() == [tenant]
             assert session.scalars(select(Note).options(selectinload(Note.tenant))).one().tenant
             assert session.execute(update(Note).values(title="t")).rowcount == 1
+
+
+def test_set_operations_are_cached(router: Router) -> None:
+    """The key in a set operation is that of its execution, not of the first one."""
+    numbers = union(select(Order.tenant_id), select(Note.tenant_id))
+    for key in (MINE, OTHER, MINE):
+        with (
+            router.sessionmaker()() as session,
+            session.partition(key, keyspace="shop", guard=True),
+        ):
+            assert session.scalars(numbers).all() == [key]
 
 
 def test_criteria_do_not_stay_with_objects(router: Router) -> None:
