@@ -23,7 +23,7 @@ __all__ = ["Circumstances", "Locate", "aim", "by_function"]
 
 def aim(shape: Shape, read: Parameters, shard_map: ShardMap, around: Circumstances) -> Target:
     """Return where the statement goes with these parameters."""
-    if around.only is not None or read.given:
+    if around.only is not None or (read.given and read.has_others()):
         _admit(shape, read, around)
     if shape.lone is not None and around.hint is None and not around.pinned:
         target = _alone(shape.lone, read, around)

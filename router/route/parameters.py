@@ -26,11 +26,11 @@ class Parameters:
         Values by name, given to the execution or to the statement.
     """
 
-    __slots__ = ("_binds", "_given")
+    __slots__ = ("_binds", "given")
 
     def __init__(self, binds: Sequence[BindParameter[Any]], given: Mapping[str, Any]) -> None:
         self._binds = binds
-        self._given = given
+        self.given = given or {}
 
     def __call__(self, value: Value) -> Any:
         """Return what is sent for `value`.
@@ -41,16 +41,18 @@ class Parameters:
             It is not known before the statement is executed.
         """
         bind = self._binds[value.index]
-        if self._given and bind.key in self._given:
-            return self._given[bind.key]
+        if self.given and bind.key in self.given:
+            return self.given[bind.key]
         if value.others:
             self._check_alike(value)
         return bind.value if bind.callable is None else plain_value(bind)
 
-    @property
-    def given(self) -> Mapping[str, Any]:
-        """Values by name, given to the execution or to the statement."""
-        return self._given or {}
+    def has_others(self) -> bool:
+        """Return whether values are given by other names than those of the parameters."""
+        # Asked for every `get()`, which has one of each.
+        if len(self.given) == len(self._binds) == 1:
+            return self._binds[0].key not in self.given
+        return not self.given.keys() <= {bind.key for bind in self._binds}
 
     def strange(self, known: frozenset[str]) -> set[str]:
         """Return the names of given values that may stand for a parameter without a name.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Delete, Insert, Update
+from sqlalchemy import Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
 
 from router.hooks.statements import resolved, write_within
@@ -57,6 +57,9 @@ class Planner:
         return Target(Reach.ONE, (self._only,), ("the map has no other database",)), found[1]
 
     def _found(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
+        # The most frequent first.
+        if isinstance(statement, Select):
+            return self._read(statement, params, around)
         if isinstance(statement, Insert):
             return self._inserts.target(statement, params, around)
         if isinstance(statement, (Update, Delete)):
