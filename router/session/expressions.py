@@ -87,7 +87,13 @@ def _statement(
         return select(*computed)
     if new:
         return insert(table).values(values)
-    return update(table).where(*_key(state, placement, binding)).values(values)
+    # A row that moves is already there when its new values are written.
+    given = {column: one for column, one in values.items() if not _says_where(column, binding)}
+    return update(table).where(*_key(state, placement, binding)).values(given)
+
+
+def _says_where(column: Column[Any], binding: Binding) -> bool:
+    return isinstance(binding, ShardedTable) and column.name in binding.key
 
 
 def _key(state: InstanceState[Any], placement: Placement, binding: Binding) -> Iterator[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from examples.fastapi_app.sessions import ShopSession, TenantSession
 from examples.shop.answers import STATUS, answer
 from examples.shop.data import TENANTS, order
 from examples.shop.models import Account, Order, Tenant
-from examples.shop.opening import MAP, open_router
+from examples.shop.opening import open_router
 from router import TransactionInDoubtError
 from router.catalogue import CATALOGUE
 
@@ -175,32 +174,6 @@ def test_leaving_the_tenant_is_refused_before_the_commit(
     assert (refused.status_code, refused.json()) == (403, {"error": id})
     with open_router() as router, router.sessionmaker()() as session:
         assert session.scalars(select(Order).where(Order.number == 8)).all() == []
-
-
-def test_a_client_sees_what_it_wrote(
-    shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: str
-) -> None:
-    """Whatever replicas have: a cookie says what its client wrote; others may see it later."""
-    if dialect != "sqlite":
-        # Of these, tests/replicas has real ones.
-        return
-    text_of_map = MAP.read_text(encoding="utf-8")
-    for number in (0, 1):
-        name = f"SHOP_{number}"
-        copy = tmp_path / f"copy_{number}.sqlite"
-        shutil.copy(shop[name].partition("///")[2], copy)
-        plain = f'"${{{name}:-sqlite:///shop_{number}.sqlite}}"'
-        assert plain in text_of_map
-        text_of_map = text_of_map.replace(plain, f'{plain}, replicas: ["sqlite:///{copy}"]')
-    (tmp_path / "replicas.yaml").write_text(text_of_map, encoding="utf-8")
-    monkeypatch.setenv("SHOP_MAP", str(tmp_path / "replicas.yaml"))
-    with TestClient(create_app()) as client:
-        assert client.post("/orders", json=sent(7), headers=of("acme")).status_code == 201
-        assert client.get("/orders/7", headers=of("acme")).status_code == 200
-        client.cookies.clear()
-        assert client.get("/orders/7", headers=of("acme")).status_code == 404
-        client.cookies.set("seen", "nonsense")
-        assert client.get("/orders/1", headers=of("acme")).status_code == 200
 
 
 def test_mistakes_of_ours_are_told_by_their_id_only(app: FastAPI, client: TestClient) -> None:

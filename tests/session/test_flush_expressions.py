@@ -102,6 +102,11 @@ def test_copies_of_a_reference_table(filled: Router) -> None:
         session.add(Customer(id=8, name=names))
         session.flush()
         assert session.get_one(Customer, 7).name == session.get_one(Customer, 8).name == "b"
+        session.merge(Customer(id=6, name=names))
+        moving = session.get_one(Note, 6)
+        moving.customer_id, moving.text = 7, names
+        session.flush()
+        assert session.get_one(Customer, 6).name == moving.text == "b"
 
 
 def test_a_key_that_is_not_the_primary_key(filled: Router) -> None:
