@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from router.errors import RoutingError
 from router.route.circumstances import Circumstances, Locate, by_function
 from router.route.keys import shards_of
 from router.route.outside import outside_partition
-from router.route.parameters import Parameters
+from router.route.parameters import Parameters, refuse_names
 from router.route.predicates import ANYTHING, Read
 from router.route.several import aim_at_several
 from router.route.shape import Constraint, Lone, Shape
@@ -51,13 +50,6 @@ def _admit(shape: Shape, read: Parameters, around: Circumstances) -> None:
         around.only.admit(shape, read)
     if read.given and shape.constraints:
         refuse_names(read.strange(shape.fresh))
-
-
-def refuse_names(strange: set[str]) -> None:
-    """Raise if there are names of parameters that may stand for values which have none."""
-    if strange:
-        what = f"{min(strange)!r} is a name that SQLAlchemy makes up for a value of the statement"
-        raise RoutingError("R204", what, fix="give the parameter a name: bindparam('key')")
 
 
 def _alone(lone: Lone, read: Read, around: Circumstances) -> Target | None:

@@ -7,14 +7,15 @@ table, the metadata of the table, the default.  Nothing is imported by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.orm import Mapper
 
 from router.errors import RoutingError, UnboundTableError
 from router.hooks.mappers import all_mappers
+from router.route.defaults import far_defaults
 from router.route.secondary import (
     Carried,
     Secondary,
@@ -29,18 +30,25 @@ from router.shardmap.model import Keyspace, ShardedKeyspace, ShardMap, Unsharded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UnshardedTable:
-    """A table that lives in one database."""
+class _BoundTable:
+    """What is known of every table."""
 
     table: Table
+    far_defaults: tuple[Column[Any], ...] = field(kw_only=True)
+    """Columns whose defaults may be read from other rows than the new one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnshardedTable(_BoundTable):
+    """A table that lives in one database."""
+
     keyspace: UnshardedKeyspace
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ShardedTable:
+class ShardedTable(_BoundTable):
     """A table split by its shard key; `types` normalise the key columns' values."""
 
-    table: Table
     keyspace: ShardedKeyspace
     key: tuple[str, ...]
     types: tuple[KeyType, ...]
@@ -52,10 +60,9 @@ class ShardedTable:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReferenceTable:
+class ReferenceTable(_BoundTable):
     """A table of which every shard of its keyspaces holds a full copy."""
 
-    table: Table
     keyspaces: tuple[ShardedKeyspace, ...]
     databases: tuple[str, ...]
 
@@ -130,7 +137,7 @@ class BindTable:
             raise UnboundTableError("R201", self._looked_at(table), where=self.shard_map.source)
         keyspace = self.shard_map.keyspaces[name]
         if isinstance(keyspace, UnshardedKeyspace):
-            return UnshardedTable(table, keyspace)
+            return UnshardedTable(table, keyspace, far_defaults=far_defaults(table))
         return self._sharded(table, keyspace)
 
     def _by_mapper(self, table: Table) -> str | None:
@@ -179,7 +186,8 @@ class BindTable:
     def _reference(self, table: Table) -> ReferenceTable:
         keyspaces = self._references[table.fullname]
         names = [name for keyspace in keyspaces for name in keyspace.shards.values()]
-        return ReferenceTable(table, keyspaces, tuple(dict.fromkeys(names)))
+        databases = tuple(dict.fromkeys(names))
+        return ReferenceTable(table, keyspaces, databases, far_defaults=far_defaults(table))
 
     def _sharded(self, table: Table, keyspace: ShardedKeyspace) -> Binding:
         key = keyspace.tables.get(table.fullname)
@@ -200,7 +208,17 @@ class BindTable:
         secondary = [one.as_secondary() for one in carried]
         secondary += [one for one in map(looked_up, unique) if one is not None]
         inside = set(key) <= primary
-        return ShardedTable(table, keyspace, key, types, inside, unique, carried, tuple(secondary))
+        return ShardedTable(
+            table,
+            keyspace,
+            key,
+            types,
+            inside,
+            unique,
+            carried,
+            tuple(secondary),
+            far_defaults=far_defaults(table),
+        )
 
 
 def _class_name(mapped: type) -> str:

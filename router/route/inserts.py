@@ -18,7 +18,6 @@ from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
 from router.hooks.statements import (
     appendages,
-    attribute_names,
     conflict_columns,
     conflict_values,
     given_values,
@@ -29,22 +28,21 @@ from router.hooks.statements import (
 )
 from router.hooks.trace import is_custom
 from router.ids.sequences import StripedSequence
-from router.route.aim import aim, refuse_names
+from router.route.aim import aim
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
-from router.route.clauses import looks_elsewhere
+from router.route.defaults import computed_defaults, sql_defaults
 from router.route.only import Only
 from router.route.outside import outside
-from router.route.parameters import Parameters, strange
+from router.route.parameters import Parameters, refuse_names, strange
 from router.route.reading import Reading
 from router.route.rows import (
     KeyReader,
     expressions_of,
-    is_column,
+    is_left_out,
     names_of,
     parameter_rows,
     rows_of,
-    sql_defaults,
 )
 from router.route.shape import Shape
 from router.route.shaping import shape_of, unfollowed
@@ -63,6 +61,7 @@ from router.route.writes import (
 
 _PRIORITIES = frozenset(("DELAYED", "HIGH_PRIORITY", "LOW_PRIORITY"))
 """Prefixes that say when, not what."""
+_COMMENT = re.compile(r"/\*(?![!M+])((?!\*/|/\*).)*\*/", re.DOTALL)
 
 _NEW_VALUE = re.compile(r"VALUES\(\w+\)|VALUES\(`[^`]+`\)")
 
@@ -168,12 +167,10 @@ class Inserts:
         around: Circumstances,
     ) -> Target:
         """Return where rows go whose defaults are computed from other rows."""
-        table = binding.table
-        defaults = [column for column in table.columns if _is_computed(column.default)]
-        elsewhere = [one for one in defaults if looks_elsewhere(_clause(one), table)]
-        if not any(_leave_out(rows, one, mapper) for one in elsewhere):
+        table, far = binding.table, binding.far_defaults
+        if not any(is_left_out(one, row, mapper) for one in far for row in rows):
             return own
-        computed = {one: _clause(one) for one in defaults}
+        computed = computed_defaults(table)
         probe = insert(table).values({**dict.fromkeys(table.columns), **computed})
         return self._beside(probe, binding, list(computed.values()), None, own, around)
 
@@ -292,29 +289,12 @@ def _name(function: Any) -> str:
     return ".".join(map(str, names)).lower()
 
 
-def _is_computed(default: Any) -> bool:
-    return default is not None and bool(default.is_clause_element)
-
-
-def _clause(column: Any) -> Any:
-    return column.default.arg
-
-
-def _leave_out(rows: Sequence[Mapping[Any, Any]], column: Any, mapper: Any) -> bool:
-    names = attribute_names(mapper, column)
-    return not all(
-        any(one in names if isinstance(one, str) else is_column(one, column) for one in row)
-        for row in rows
-    )
-
-
 def _default_refusal(statement: Insert, binding: Binding) -> Refusal | None:
     """Return why the rows of an INSERT ... SELECT cannot get their defaults, or None."""
-    table, given = binding.table, set(select_names(statement))
-    left_out = [column for column in table.columns if column.key not in given]
-    for column in left_out:
-        if _is_computed(column.default) and looks_elsewhere(_clause(column), table):
-            what = f"a default for {table.fullname}.{column.name} is read from other rows"
+    given = set(select_names(statement))
+    for column in binding.far_defaults:
+        if column.key not in given:
+            what = f"a default for {binding.table.fullname}.{column.name} is read from other rows"
             return Refusal("R305", what, fix="select a value for this column, too")
     return None
 
@@ -322,7 +302,7 @@ def _default_refusal(statement: Insert, binding: Binding) -> Refusal | None:
 def _prefix_refusal(statement: Insert, bindings: Sequence[Binding]) -> Refusal | None:
     """Return why a row on another shard may matter to a word such as IGNORE, or None."""
     words = [str(text).strip() for text, *_ in getattr(statement, "_prefixes", ())]
-    if all(word.upper() in _PRIORITIES for word in words):
+    if all(word.upper() in _PRIORITIES or _COMMENT.fullmatch(word) for word in words):
         return None
     for binding in bindings:
         if isinstance(binding, ShardedTable):

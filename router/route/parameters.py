@@ -78,6 +78,13 @@ def strange(names: Iterable[Any], known: frozenset[str]) -> set[str]:
     return {name for name in given - known if _RENDERED.search(name)}
 
 
+def refuse_names(strange: set[str]) -> None:
+    """Raise if there are names of values that may stand for parameters which have none."""
+    if strange:
+        what = f"{min(strange)!r} is a name that SQLAlchemy makes up for a value of the statement"
+        raise RoutingError("R204", what, fix="give the parameter a name: bindparam('key')")
+
+
 def plain_value(bind: BindParameter[Any]) -> Any:
     """Return the value of `bind`; raise `RoutingError` where it may change until it is sent."""
     if bind.callable is not None and not is_lasting(bind.callable):

@@ -61,11 +61,6 @@ def expressions_of(rows: Iterable[Mapping[Any, Any]]) -> Iterator[ClauseElement]
                 yield value
 
 
-def sql_defaults(defaults: Iterable[Any]) -> Iterator[ClauseElement]:
-    """Yield the SQL expressions among the defaults of columns, some of which have none."""
-    return (one.arg for one in defaults if one is not None and one.is_clause_element)
-
-
 class KeyReader:
     """Reads the shard key of a row of one table.
 
@@ -163,6 +158,21 @@ class KeyReader:
         except KeyValueError as error:
             names = (binding.table.fullname,)
             raise wrong_key(binding.keyspace, names, binding.key, position, error) from error
+
+
+def is_given(column: Column[Any], given: Iterable[Any], mapper: Mapper[Any] | None) -> bool:
+    """Return whether `column` may be among what a row gives: columns, or names of them."""
+    return _is_among(given, column, attribute_names(mapper, column))
+
+
+def is_left_out(column: Column[Any], given: Iterable[Any], mapper: Mapper[Any] | None) -> bool:
+    """Return whether a row may get the default of `column`, as far as names tell."""
+    # Of many rows, the ORM drops what is not named by an attribute.
+    return not _is_among(given, column, attribute_names(mapper, column)[:1])
+
+
+def _is_among(given: Iterable[Any], column: Column[Any], names: Sequence[str]) -> bool:
+    return any(one in names if isinstance(one, str) else is_column(one, column) for one in given)
 
 
 def is_column(given: Any, column: Column[Any]) -> bool:

@@ -12,16 +12,17 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import RoutingError
 from router.hooks.mappers import subject_of, tables_of
-from router.hooks.statements import appendages, attribute_names, given_values, plain_table
+from router.hooks.statements import appendages, given_values, plain_table
 from router.route.aim import aim
 from router.route.binds import BindTable, ReferenceTable, ShardedTable
 from router.route.circumstances import Circumstances
 from router.route.clauses import looks_elsewhere
+from router.route.defaults import sql_defaults
 from router.route.facts import Facts, UnreadableError
 from router.route.finding import finding_of
 from router.route.parameters import Parameters
 from router.route.reading import Reading
-from router.route.rows import KeyReader, expressions_of, is_column, names_of, sql_defaults
+from router.route.rows import KeyReader, expressions_of, is_given, is_left_out, names_of
 from router.route.secondary import UniqueKey
 from router.route.several import destinations_of
 from router.route.shape import Shape
@@ -81,7 +82,8 @@ class Updates:
     def _read_shape(
         self, statement: Any, rows: Sequence[Any]
     ) -> tuple[Shape, Callable[[Any], Parameters], tuple[str, ...]]:
-        names = tuple(sorted({name for row in rows if row for name in row}))
+        # SQLAlchemy writes of every row what the first one names.
+        names = tuple(sorted(rows[0] or ()))
         shape, read = self._reading.write(
             statement, names, lambda binds: self._shape(statement, binds, names)
         )
@@ -93,8 +95,10 @@ class Updates:
         moves = target.refusal is not None and target.refusal.id == "R203"
         if isinstance(binding, ReferenceTable) or (moves and statement._returning):
             return target
-        if isinstance(statement, Update) and _renews_from_elsewhere(statement, binding.table):
-            return target
+        if isinstance(statement, Update):
+            changed = [name for row in given_values(statement) for name in row]
+            if _renews_from_elsewhere(binding.table, changed, subject_of(statement)):
+                return target
         finding = finding_of(statement, binding, moves=moves)
         if finding is None or self._read(finding.query, None, around)[0].refusal is not None:
             return target
@@ -122,9 +126,10 @@ class Updates:
             # Their values are the same for all shards, or of each row's own.
             facts.trace.functions -= _repeatable(statement)
         compiled = facts.trace.statement if facts.trace.statement is not None else statement
-        renewed = _renewed(table, changed) if isinstance(statement, Update) else ()
+        mapper = subject_of(statement)
+        renewed = _renewed(table, changed, mapper) if isinstance(statement, Update) else ()
         facts.read_dml(compiled, [*expressions_of(values), *renewed, *appendages(statement)])
-        fresh_names = names_of(table, subject_of(statement))
+        fresh_names = names_of(table, mapper)
         shape = replace(shape_of(facts, self._binds), fresh=fresh_names)
         if shape.refusal is not None:
             return shape
@@ -157,7 +162,7 @@ class Updates:
             return Shape(refusal=Refusal("R308", what))
         reason = unrepeatable(facts.trace, statement)
         if reason is None and isinstance(statement, Update):
-            reason = next(_generated(table, changed), None)
+            reason = next(_generated(table, changed, subject_of(statement)), None)
         if reason is not None:
             what = f"the write to reference table {table.fullname} uses {reason}"
             return Shape(refusal=Refusal("R308", what))
@@ -168,12 +173,13 @@ class Updates:
     ) -> Target:
         mapper = subject_of(statement)
         targets = []
+        shapes = {tuple(row) for row in rows}
         for table in tables_of(mapper):
             binding = self._binds.of_table(table)
             if isinstance(binding, ShardedTable) and not binding.identified:
                 what = f"rows of {table.fullname} name no shard by their primary key"
                 return refused("R305", what)
-            if any(looks_elsewhere(one, table) for one in _renewed(table, list(rows[0]))):
+            if any(_renews_from_elsewhere(table, shape, mapper) for shape in shapes):
                 return refused("R305", f"rows of {table.fullname} are renewed from other rows")
             if isinstance(binding, ReferenceTable):
                 what = f"bulk updates of reference table {table.fullname} are not supported"
@@ -247,23 +253,21 @@ def is_bulk(statement: Any) -> bool:
     )
 
 
-def _renewed(table: Table, changed: Sequence[Any]) -> Iterator[Any]:
+def _renewed(table: Table, changed: Sequence[Any], mapper: Any) -> Iterator[Any]:
     """Yield the expressions that an UPDATE evaluates for what it does not give."""
-    return sql_defaults(one.onupdate for one in _left_out(table, changed))
+    return sql_defaults(one.onupdate for one in _left_out(table, changed, mapper))
 
 
-def _renews_from_elsewhere(statement: Update, table: Table) -> bool:
-    changed = [name for row in given_values(statement) for name in row]
-    return any(looks_elsewhere(one, table) for one in _renewed(table, changed))
+def _renews_from_elsewhere(table: Table, changed: Sequence[Any], mapper: Any) -> bool:
+    return any(looks_elsewhere(one, table) for one in _renewed(table, changed, mapper))
 
 
-def _left_out(table: Table, changed: Sequence[Any]) -> Iterator[Column[Any]]:
-    given = {one if isinstance(one, str) else getattr(one, "key", None) for one in changed}
-    return (column for column in table.columns if column.key not in given)
+def _left_out(table: Table, changed: Sequence[Any], mapper: Any) -> Iterator[Column[Any]]:
+    return (column for column in table.columns if is_left_out(column, changed, mapper))
 
 
-def _generated(table: Table, changed: Sequence[Any]) -> Iterator[str]:
-    for column in _left_out(table, changed):
+def _generated(table: Table, changed: Sequence[Any], mapper: Any) -> Iterator[str]:
+    for column in _left_out(table, changed, mapper):
         default: Any = column.onupdate
         if default is None and column.server_onupdate is None:
             continue
@@ -285,12 +289,8 @@ def touches_unique(statement: Any, unique: UniqueKey, names: Sequence[str]) -> b
         return True
     mapper = subject_of(statement)
     columns = dict.fromkeys((*unique.columns, *unique.row))
-    own = {name for column in columns for name in attribute_names(mapper, column)}
-    given = [name for row in given_values(statement) for name in row]
-    return any(
-        one in own if isinstance(one, str) else any(is_column(one, column) for column in columns)
-        for one in (*given, *names)
-    )
+    given = [*(name for row in given_values(statement) for name in row), *names]
+    return any(is_given(column, given, mapper) for column in columns)
 
 
 def _kind(statement: Any) -> str:

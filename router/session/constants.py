@@ -21,6 +21,8 @@ from router.hooks.dml import (
 )
 from router.hooks.mappers import subject_of, tables_of
 from router.hooks.statements import attribute_names, given_values, plain_table
+from router.route.defaults import sql_defaults
+from router.route.rows import is_given
 from router.route.target import Destination
 from router.route.writes import CLOCKS
 from router.session.execution import Execution
@@ -87,7 +89,7 @@ class Constants:
         fresh: dict[Any, Any] = {}
         for column in plain_table(statement.table).columns:
             default: Any = column.onupdate
-            if default is None or _is_given(column, mapper, given):
+            if default is None or is_given(column, given, mapper):
                 continue
             if _is_evaluated(default):
                 fresh[column] = _computed(default, column, {})
@@ -104,7 +106,7 @@ def _completed(
 ) -> Row:
     done = dict(row)
     for column in columns:
-        if not _is_given(column, mapper, done.keys() | (fixed or set())):
+        if not is_given(column, [*done, *(fixed or ())], mapper):
             values = _by_column(done, column, mapper)
             done[attribute_names(mapper, column)[0]] = _computed(column.default, column, values)
     return done
@@ -112,16 +114,13 @@ def _completed(
 
 def _times(columns: Sequence[Column[Any]], mapper: Any, given: Any) -> dict[str, Any]:
     """Return the times that a row gets which it does not give."""
-    missing = (column for column in columns if not _is_given(column, mapper, given))
-    return {attribute_names(mapper, one)[0]: _clause(one.default) for one in missing}
-
-
-def _clause(default: Any) -> Any:
-    return default.arg
+    missing = (column for column in columns if not is_given(column, given, mapper))
+    sql = ((one, clause) for one in missing for clause in sql_defaults([one.default]))
+    return {attribute_names(mapper, one)[0]: clause for one, clause in sql}
 
 
 def _is_timed(default: Any) -> bool:
-    return bool(default.is_clause_element) and clocks_in(default.arg)
+    return any(map(clocks_in, sql_defaults([default])))
 
 
 def _by_column(row: Row, column: Column[Any], mapper: Any) -> dict[str, Any]:
@@ -139,19 +138,6 @@ def _computed(default: Any, column: Column[Any], row: Mapping[str, Any]) -> Any:
         return computed_default(default, column, row)
     except LookupError as error:
         raise CrossShardError("R305", str(error.args[0])) from error
-
-
-def _is_given(column: Column[Any], mapper: Any, names: Any) -> bool:
-    mine = {*attribute_names(mapper, column), column.key}
-    return any(
-        name in mine if isinstance(name, str) else _column_of(name) is column for name in names
-    )
-
-
-def _column_of(name: Any) -> Any:
-    element = name.__clause_element__() if hasattr(name, "__clause_element__") else name
-    table = getattr(element, "table", None)
-    return plain_table(table).columns.get(element.key) if table is not None else None
 
 
 def clocks_in(clause: Any) -> bool:

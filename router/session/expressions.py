@@ -16,7 +16,8 @@ from router.errors import CrossShardError
 from router.hooks.mappers import tables_of
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.clauses import looks_elsewhere
-from router.route.rows import expressions_of, sql_defaults
+from router.route.defaults import sql_defaults
+from router.route.rows import expressions_of
 from router.route.target import Destination, Reach, Tier
 from router.session.states import Placement
 

@@ -13,7 +13,8 @@ from router.errors import RoutingError
 from router.route.aim import MAX_KNOWN, Locate, by_function
 from router.route.binds import Binding, BindTable, ReferenceTable, ShardedTable
 from router.route.clauses import looks_elsewhere
-from router.route.rows import KeyReader, default_of, shard_of_row, sql_defaults
+from router.route.defaults import sql_defaults
+from router.route.rows import KeyReader, default_of, shard_of_row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
