@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy.engine.cursor import CursorResultMetaData
 from sqlalchemy.engine.result import IteratorResult, Result, SimpleResultMetaData
 
-from router.hooks.statements import cache_key, new_cache
+from router.hooks.statements import StatementCache, cache_key
 
 Rows = Iterator[tuple[Any, ...]]
 
@@ -181,12 +181,11 @@ def multiplies_rows(statement: Any) -> bool:
     if known is None:
         state = statement.compile().compile_state
         known = bool(getattr(state, "multi_row_eager_loaders", False))
-        if key is not None:
-            _MULTIPLIES[key] = known
+        _MULTIPLIES.remember(key, known)
     return known
 
 
-_MULTIPLIES = new_cache(500)
+_MULTIPLIES = StatementCache(500)
 
 
 def _mappers(statement: Any) -> Iterator[Any]:

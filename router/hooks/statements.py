@@ -2,8 +2,8 @@
 
 Leans on `HasCacheKey._generate_cache_key` (memoised by SQLAlchemy on every statement, so that
 asking for it costs nothing more), `LambdaElement._resolved`, `ColumnElement._proxies`,
-`CTE._cte_alias`, `GenerativeSelect._for_update_arg`, `sqlalchemy.util.LRUCache`, the `_params` of
-statements (from 2.1 on), and the `_values`, `_multi_values`, `_ordered_values`, `_returning`,
+`CTE._cte_alias`, `GenerativeSelect._for_update_arg`, the `_params` of statements (from 2.1 on), and
+the `_values`, `_multi_values`, `_ordered_values`, `_returning`,
 `select`, `_select_names`, `_inline`, `_propagate_attrs`, `_independent_ctes` and
 `_post_values_clause` of DML statements, and the `update_values_to_set`, `update` and
 `inferred_target_elements` of the last. Checked against 2.0.40 and 2.1.9.
@@ -21,7 +21,6 @@ from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.lambdas import LambdaElement
-from sqlalchemy.util import LRUCache
 
 NOTHING_GIVEN: Mapping[str, Any] = {}
 
@@ -101,9 +100,28 @@ def with_value(statement: Any, bind: BindParameter[Any], value: Any) -> Any:
     )
 
 
-def new_cache(size: int) -> LRUCache[Any, Any]:
-    """Return a mapping that keeps about `size` recently used entries and is safe in threads."""
-    return LRUCache(size)
+class StatementCache(dict[Any, Any]):
+    """What is known of statements, by their cache keys; safe in threads.
+
+    Parameters
+    ----------
+    size:
+        The number of entries from which on the oldest tenth makes room for a new one.
+    """
+
+    # Not SQLAlchemy's own, which counts every look-up.
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def remember(self, key: Any, value: Any) -> None:
+        """Keep `value`, for a while; nothing is kept for None."""
+        if key is None:
+            return
+        if len(self) >= self._size:
+            for one in list(self)[: self._size // 10 + 1]:
+                self.pop(one, None)
+        self[key] = value
 
 
 # -- columns of derived tables -----------------------------------------------------------------

@@ -91,13 +91,14 @@ class RoutedTransaction(SessionTransaction):
     ending: Any
 
     def _connection_for_bind(self, bind: Any, execution_options: Any) -> Connection:
-        if _lent and bind in _lent:
-            return cast(Connection, bind)
         enlist = super()._connection_for_bind
+        # First, since most statements follow others.
         if bind in self._connections:
             if self._is_enlisting_another():
                 return after_others(self, partial(enlist, bind, execution_options))
             return enlist(bind, execution_options)
+        if bind in _lent:
+            return cast(Connection, bind)
         session: Any = self.session
         if self._connections and self._parent is None:
             session._watch_for_deadlocks(self)

@@ -15,7 +15,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import RoutingError
 from router.hooks.mappers import is_orm
-from router.hooks.statements import cache_key, new_cache
+from router.hooks.statements import StatementCache, cache_key
 from router.hooks.trace import trace
 from router.route.binds import BindTable
 from router.route.comparisons import Comparisons
@@ -24,7 +24,7 @@ from router.route.harmless import is_harmless
 from router.route.parameters import Parameters
 from router.route.shape import Shape
 from router.route.shaping import comparable, shape_of, unfollowed
-from router.route.target import Refusal
+from router.route.target import Refusal, Target
 from router.shardmap.model import UnshardedKeyspace
 
 CACHED_SHAPES = 2000
@@ -44,7 +44,7 @@ class Reading:
     def __init__(self, binds: BindTable, dialects: Sequence[Dialect]) -> None:
         self.binds = binds
         self._dialects = tuple(dialects)
-        self._shapes = new_cache(CACHED_SHAPES)
+        self._shapes = StatementCache(CACHED_SHAPES)
         self._comparable = comparable(binds)
 
     def query(self, statement: Any, params: Any) -> tuple[Shape, Parameters]:
@@ -53,10 +53,19 @@ class Reading:
         shape = self._shapes.get(key) if key is not None else None
         if shape is None:
             shape = self.guarded(lambda: self._query_shape(statement, binds))
-            self._remember(key, shape)
+            self._shapes.remember(key, shape)
         if given:
             params = {**given, **(params or {})}
         return shape, Parameters(binds, params)
+
+    def recalled(self, statement: Any, params: Any) -> tuple[Target, Shape] | None:
+        """Return the target of a query by one key, if it is known already, and its shape."""
+        key, binds, given = cache_key(statement)
+        shape = self._shapes.get(key) if key is not None else None
+        if shape is None or shape.lone is None or given:
+            return None
+        target = shape.lone.recalled(binds, params)
+        return (target, shape) if target is not None else None
 
     def again(self, statement: Any, params: Any) -> tuple[Facts, Shape, Parameters]:
         """Return the facts about a query, with its shape and its parameters in this execution."""
@@ -73,7 +82,7 @@ class Reading:
         shape = self._shapes.get(key) if key is not None else None
         if shape is None:
             shape = self.guarded(lambda: make(binds))
-            self._remember(key, shape)
+            self._shapes.remember(key, shape)
         return shape, lambda row: Parameters(binds, {**given, **(row or {})})
 
     def facts(
@@ -93,10 +102,6 @@ class Reading:
             return make()
         except (UnreadableError, sa_exc.CompileError) as error:
             return Shape(refusal=unfollowed(str(error)))
-
-    def _remember(self, key: Any, shape: Shape) -> None:
-        if key is not None:
-            self._shapes[key] = shape
 
     def _query_shape(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Shape:
         facts = self._query_facts(statement, binds)

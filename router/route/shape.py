@@ -6,8 +6,11 @@ shard keys, and whether it may run on several shards; `router.route.aim` adds th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy.sql.elements import BindParameter
 
 from router.route.binds import ReferenceTable
 from router.route.predicates import ANYTHING, Equals, OneOf, Predicate, Value
@@ -55,6 +58,23 @@ class Lone:
     normalise: Callable[[object], KeyValue]
     targets: Mapping[str, Target]
     known: dict[object, Target] = field(default_factory=dict, compare=False)
+
+    def recalled(self, binds: Sequence[BindParameter[Any]], given: Any) -> Target | None:
+        """Return the target of a statement with these parameters, if it is known already.
+
+        `given` are the values that are given to the execution.
+        """
+        bind = binds[self.value.index]
+        if given:
+            # Values by other names are for `aim` to look at.
+            own = len(given) == len(binds) == 1 and given.__class__ is dict
+            value = given.get(bind.key) if own else None
+        elif self.value.others or bind.callable is not None:
+            return None
+        else:
+            value = bind.value
+        # Only of these types equal values are equal keys: True is 1, and 1.0, too.
+        return self.known.get(value) if value.__class__ in (int, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,44 +44,44 @@ class Pins:
     """
 
     def __init__(self) -> None:
-        self._pins: list[Pin] = []
+        self.entered: list[Pin] = []
         self._roles: list[tuple[Role]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._pins)
+        return bool(self.entered)
 
     def __iter__(self) -> Iterator[Pin]:
-        return iter(self._pins)
+        return iter(self.entered)
 
     def add(self, pin: Pin) -> None:
         """Enter `pin`; raise `RoutingError` where it is not the shard already pinned to.
 
         Nor may it be another key than that of a guard.
         """
-        for other in self._pins:
+        for other in self.entered:
             if other.guard is not None and not other.guard.only.is_of(pin.keyspace, pin.canonical):
                 raise outside(f"a partition on another key of {pin.keyspace.name} would leave it")
             if str(other) != str(pin):
                 what = f"the session is pinned to {other}; a partition on {pin} would leave it"
                 raise RoutingError("R208", what)
-        self._pins.append(pin)
+        self.entered.append(pin)
 
     def remove(self, pin: Pin) -> None:
         """Leave `pin`; others stay."""
-        self._pins = [other for other in self._pins if other is not pin]
+        self.entered = [other for other in self.entered if other is not pin]
 
     @property
     def guard(self) -> Guard | None:
         """What guards the innermost partition that is guarded, if one is."""
-        return next((pin.guard for pin in reversed(self._pins) if pin.guard is not None), None)
+        return next((pin.guard for pin in reversed(self.entered) if pin.guard is not None), None)
 
     def shards(self) -> dict[str, str]:
         """Return keyspace name -> the only shard to be used."""
-        return {pin.keyspace.name: pin.shard for pin in self._pins}
+        return {pin.keyspace.name: pin.shard for pin in self.entered}
 
     def databases(self) -> list[str]:
         """Return the only databases to be used; none if there is no partition."""
-        return [pin.keyspace.shards[pin.shard] for pin in self._pins]
+        return [pin.keyspace.shards[pin.shard] for pin in self.entered]
 
     # -- roles ---------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class Pins:
     @property
     def is_empty(self) -> bool:
         """Whether the scope is in no partition and has named no role."""
-        return not self._pins and not self._roles
+        return not self.entered and not self._roles
 
     # -- what would leave them -----------------------------------------------------------------
 
@@ -119,18 +119,18 @@ class Pins:
 
     def refuse(self, what: str) -> None:
         """Raise if there is a partition: `what` is not part of any."""
-        if self._pins:
+        if self.entered:
             raise outside_partition(f"{what} is not part of it", self.shards())
 
     def check(self, keyspace: ShardedKeyspace, shard: str) -> None:
         """Raise if there is a partition on another shard than this one."""
-        if self._pins and self.shards().get(keyspace.name) != shard:
+        if self.entered and self.shards().get(keyspace.name) != shard:
             what = f"this would reach {keyspace.shard_id(shard)}"
             raise outside_partition(what, self.shards())
 
     def check_database(self, database: str) -> None:
         """Raise if there is a partition on a shard in another database."""
-        if self._pins and database not in self.databases():
+        if self.entered and database not in self.databases():
             raise outside_partition(f"this would reach database {database}", self.shards())
 
 

@@ -159,12 +159,15 @@ class Routing:
         With `at_once` the shortest way for the most frequent statement; `dispatch` knows
         all the others.
         """
-        if type(statement) is not Select or arguments or self.pins or statement._with_options:
+        if type(statement) is not Select or statement._with_options:
+            return None
+        if arguments or self.pins.entered:
             return None
         if options and (GUARD in options or works_for_a_row(statement, options)):
             return None
-        self._flush_before(statement, options)
-        return self.wiring.planner.target(statement, params, self._plain)
+        if self.unique is not None:
+            self._flush_before(statement, options)
+        return self.wiring.planner.in_short(statement, params, self._plain)
 
     def at_once(
         self, plan: Plan, statement: Any, options: Mapping[str, Any]

@@ -156,16 +156,20 @@ class RoutingSession(WritesInBulk):
             routing = self._routing
             if routing is None:
                 return super().get(entity, ident, **kw)
-            found = self._get(routing, entity, ident, kw)
-            if routing.pins and found is not None:
+            if routing.wiring.tells_apart(entity):
+                found = self._get_from_shards(routing, entity, ident, kw)
+            else:
+                found = super().get(entity, ident, **kw)
+            if routing.pins.entered and found is not None:
                 if routing.guarding.hides(inspect(found)):
                     return None
                 routing.loading.check_partition(inspect(found))
             return found
 
-    def _get(self, routing: Routing, entity: Any, ident: Any, kw: Mapping[str, Any]) -> Any:
-        if not routing.tells_apart(entity):
-            return super().get(entity, ident, **kw)
+    def _get_from_shards(
+        self, routing: Routing, entity: Any, ident: Any, kw: Mapping[str, Any]
+    ) -> Any:
+        """Return the object of a class whose primary key may be on any shard."""
         routing.tell_shards_apart()
         if kw.get("identity_token") is not None:
             return super().get(entity, ident, **kw)
@@ -303,7 +307,7 @@ class RoutingSession(WritesInBulk):
         """Find an object in the session, for `get()` and for many-to-one relationships."""
         found: Any = super()._identity_lookup(mapper, *args, **kw)
         routing = self._routing
-        if routing is None or not routing.pins or not isinstance(found, mapper.class_):
+        if routing is None or not routing.pins.entered or not isinstance(found, mapper.class_):
             return found
         return None if routing.guarding.hides(inspect(found)) else found
 
