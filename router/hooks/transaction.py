@@ -155,7 +155,7 @@ class RoutedTransaction(SessionTransaction):
 
     def _prepare_impl(self) -> None:
         super()._prepare_impl()
-        if self._is_several() or self.torn is not None:
+        if (self._parent is None and self._is_several()) or self.torn is not None:
             self._prepare_several()
 
     @SessionTransaction.declare_states(
@@ -185,7 +185,8 @@ class RoutedTransaction(SessionTransaction):
         error = None
         if self._parent is not None:
             # Of several databases, some may have released it when it failed in another one.
-            forget_ended(self)
+            if self._is_several():
+                forget_ended(self)
         elif self._is_several() and self.session._transaction is self and self._is_open():
             error = self._end_together(roll_back)
         super().rollback(_capture_exception, _to_root)
@@ -197,7 +198,7 @@ class RoutedTransaction(SessionTransaction):
         if self._parent is None and (self.beside or self.wrote or self.unproven):
             self._end_reading(invalidate)
         error = None
-        if self._is_several() and not invalidate:
+        if self._parent is None and self._is_several() and not invalidate:
             error = self._end_together(close)
         super().close(invalidate)
         if error is not None:
@@ -258,7 +259,7 @@ class RoutedTransaction(SessionTransaction):
 
     def _is_several(self) -> bool:
         # A connection stands there twice: by itself and by its engine.
-        return self._parent is None and len(self._connections) > 2
+        return len(self._connections) > 2
 
     def _is_open(self) -> bool:
         return self._state in (SessionTransactionState.ACTIVE, SessionTransactionState.PREPARED)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ClauseElement
 
 from router.hooks.statements import resolved, write_within
 from router.route.aim import aim
@@ -17,6 +18,7 @@ from router.route.inserts import Inserts
 from router.route.parameters import Parameters
 from router.route.reading import Reading
 from router.route.shape import Shape
+from router.route.shaping import unfollowed
 from router.route.target import Destination, Reach, Refusal, Target, Tier, refused
 from router.route.tiers import ANSWERABLE, exact
 from router.route.transfers import Transfers
@@ -40,7 +42,8 @@ class Planner:
     def __init__(self, binds: BindTable, dialects: Sequence[Dialect]) -> None:
         self.binds = binds
         self._map = binds.shard_map
-        self._only = _only_place(self._map)
+        self.only = _only_place(self._map)
+        """Where every statement goes, if the map has a single place for all of them."""
         self._reading = Reading(binds, dialects)
         self._updates = Updates(self._reading, self._read)
         transfers = Transfers(
@@ -65,10 +68,10 @@ class Planner:
 
     def _allowed(self, target: Target, shape: Shape) -> tuple[Target, Shape]:
         """Return a place instead of a refusal where there is but one."""
-        if target.refusal is None or self._only is None:
+        if target.refusal is None or self.only is None:
             return target, shape
         # Whatever it is, SQLAlchemy knows better what is wrong.
-        return Target(Reach.ONE, (self._only,), ("the map has no other database",)), shape
+        return Target(Reach.ONE, (self.only,), ("the map has no other database",)), shape
 
     def _found(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         # The most frequent first.
@@ -78,6 +81,9 @@ class Planner:
             return self._inserts.target(statement, params, around)
         if isinstance(statement, (Update, Delete)):
             return self._updates.target(statement, params, around)
+        if not isinstance(statement, ClauseElement):
+            shape = Shape(refusal=unfollowed(f"it is a {type(statement).__name__}"))
+            return aim(shape, Parameters((), {}), self._map, around), shape
         write = write_within(statement)
         # With a hint, the caller says where it goes, as for all that cannot be followed.
         if write is not None and around.hint is None:

@@ -87,6 +87,8 @@ class Flushing:
         placement = self._wiring.states.placement(state.manager.mapper)
         if not placement.defaults_look_elsewhere and not expressions.gives_sql(state):
             return
+        if self._wiring.planner.only is not None:
+            return
         if not is_deleted(self.context, state):
             expressions.check(self._routing, state, placement, place or self._place(state))
 

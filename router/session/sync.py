@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, event, inspect, util
+from sqlalchemy.schema import DefaultGenerator
 
 from router.errors import CrossShardError, RoutingError
 from router.hooks import flush as flush_hook
@@ -116,6 +117,12 @@ class RoutingSession(WritesInBulk):
             **kw: Any,
         ) -> Any:
             """Execute `statement` and return its first column's first value; see `execute`."""
+            if isinstance(statement, DefaultGenerator):
+                # What makes a value, such as a sequence, gives it and no result.
+                run, given = super().scalar, bind_arguments or _NOTHING
+                if self._routing is None:
+                    return run(statement, params, bind_arguments=bind_arguments, **kw)
+                return self._routing.dispatch_to(run, statement, params, execution_options, given)
             return self.execute(
                 statement,
                 params,

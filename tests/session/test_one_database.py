@@ -6,18 +6,33 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, column, func, insert, select, table, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Sequence,
+    String,
+    bindparam,
+    column,
+    func,
+    insert,
+    select,
+    table,
+    text,
+    update,
+)
 from sqlalchemy import exc as sa_exc
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateSequence
 
-from router import Router, RouterError
+from router import Router, RouterError, RoutingSession
 from tests.conftest import MakeDatabases
 from tests.session.shop import Account, Base, Customer
 
 
-@pytest.fixture
-def single(make_databases: MakeDatabases) -> Iterator[Router]:
-    """A router over one SQLite database, with an account in it."""
-    (url,) = make_databases("sqlite", 1)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def single(request: pytest.FixtureRequest, make_databases: MakeDatabases) -> Iterator[Router]:
+    """A router over one database, with an account in it."""
+    (url,) = make_databases(request.param, 1)
     data = {
         "version": 1,
         "databases": {"main": {"url": url}},
@@ -64,6 +79,71 @@ def test_errors_are_those_of_sqlalchemy(single: Router) -> None:
                 execution_options={"synchronize_session": "fetch"},
             )
         assert not isinstance(caught.value, RouterError)
+
+
+class Uncached(ColumnElement[str]):
+    """An expression of which SQLAlchemy's cache may not know."""
+
+    type = String()
+
+
+@compiles(Uncached)
+def _compile(element: Uncached, compiler: Any, **kw: Any) -> str:
+    return "'b'"
+
+
+class Own(DeclarativeBase):
+    """Base of a table beside those of the shop."""
+
+
+class Dated(Own):
+    """Has values that the database computes."""
+
+    __tablename__ = "dated"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(9), default=Uncached(), onupdate=Uncached())
+
+
+def test_values_of_a_flush_are_not_looked_into(single: Router) -> None:
+    """Whatever an expression reads, it is there; SQLAlchemy asks for no cache key of it, either."""
+    Own.metadata.create_all(single.engines["main"])
+    with single.sessionmaker()() as session:
+        dated = Dated()
+        session.add(dated)
+        session.flush()
+        assert dated.name == "b"
+
+
+@pytest.mark.parametrize("make", [RoutingSession, None])
+def test_the_next_number_of_a_sequence(single: Router, make: Any) -> None:
+    """It comes as it is, not as a result, with a router and without one."""
+    engine, numbers = single.engines["main"], Sequence("numbers")
+    with single.sessionmaker()() if make is None else make(engine) as session:
+        if engine.dialect.supports_sequences:
+            session.execute(CreateSequence(numbers))
+            assert [session.scalar(numbers), session.scalar(numbers)] == [1, 2]
+        else:
+            with pytest.raises(NotImplementedError):
+                session.scalar(numbers)
+
+
+def test_a_sequence_of_some_database(lite: Router) -> None:
+    """With more than one database, each could have the sequence."""
+    with lite.sessionmaker()() as session, pytest.raises(RouterError, match="R304"):
+        session.scalar(Sequence("numbers"))
+
+
+def test_a_savepoint_that_has_ended_by_itself(single: Router) -> None:
+    """SQLAlchemy warns of it; only of several databases it is known why."""
+    with single.sessionmaker()() as session:
+        nested = session.begin_nested()
+        savepoint = session.connection().get_nested_transaction()
+        assert savepoint is not None
+        savepoint._do_commit()
+        with pytest.warns(sa_exc.SAWarning, match="already deassociated"):
+            nested.rollback()
+        assert session.get_one(Account, 1).name == "a"
 
 
 def test_a_column_of_no_table_is_written(lite: Router) -> None:
