@@ -159,11 +159,10 @@ class Routing:
         With `at_once` the shortest way for the most frequent statement; `dispatch` knows
         all the others.
         """
-        if type(statement) is not Select or statement._with_options:
+        if type(statement) is not Select or statement._with_options or arguments:
             return None
-        if arguments or self.pins.entered:
-            return None
-        if options and (GUARD in options or works_for_a_row(statement, options)):
+        particular = options and (GUARD in options or works_for_a_row(statement, options))
+        if particular or self.pins.entered:
             return None
         if self.unique is not None:
             self._flush_before(statement, options)
@@ -363,10 +362,6 @@ class Routing:
         return None
 
     # -- identities ------------------------------------------------------------------------
-
-    def tells_apart(self, entity: Any) -> bool:
-        """Return whether rows of a mapped class or mapper are told apart by their shard."""
-        return self.wiring.tells_apart(entity)
 
     def tell_shards_apart(self) -> None:
         """Prepare the session's identity map for rows that carry their shard."""

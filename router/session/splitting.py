@@ -130,7 +130,7 @@ class Splitting:
 
     def _needs_token(self, statement: Any) -> bool:
         mapper = subject_of(statement)
-        needs = mapper is not None and self._routing.tells_apart(mapper)
+        needs = mapper is not None and self._routing.wiring.tells_apart(mapper)
         if needs:
             self._routing.tell_shards_apart()
         return needs
