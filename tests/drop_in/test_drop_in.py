@@ -21,6 +21,8 @@ SHARE = (
     "test/orm/test_unitofwork.py",
     "test/orm/test_events.py",
 )
+# What SQLite has not: sequences, two-phase commits, versions that the server makes.
+SERVER_SHARE = ("test/orm/test_transaction.py", "test/orm/test_versioning.py")
 # Their names end in _py3k in SQLAlchemy 2.0.
 ASYNC_SHARE = ("test/ext/asyncio/test_session*.py", "test/ext/asyncio/test_scoping*.py")
 ENOUGH = 50
@@ -39,7 +41,8 @@ def source() -> Path:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("dialect", "share"), [("sqlite", SHARE), ("sqlite+aiosqlite", ASYNC_SHARE)]
+    ("dialect", "share"),
+    [("sqlite", SHARE), ("sqlite+aiosqlite", ASYNC_SHARE), ("postgresql", SERVER_SHARE)],
 )
 def test_nothing_regresses(source: Path, dialect: str, share: tuple[str, ...]) -> None:
     """These tests pass with SQLAlchemy's session, and with ours over a map of one database."""
