@@ -1,7 +1,8 @@
 """Every mapper there is, and what the ORM says of a statement's origin.
 
-Leans on `sqlalchemy.orm.mapperlib._all_registries`, the `_propagate_attrs` of statements and
-the load options that loaders pass along.  Checked against 2.0.40 and 2.1.9.
+Leans on `sqlalchemy.orm.mapperlib._all_registries`, the `_pks_by_table` of mappers, the
+`_propagate_attrs` of statements and the load options that loaders pass along.  Checked against
+2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 from sqlalchemy.orm import InstanceState, Mapper, mapperlib
 
 
@@ -30,6 +31,12 @@ def tables_of(mapper: Mapper[Any] | None) -> list[Table]:
     if mapper is None:
         return []
     return [table for table in mapper.tables if isinstance(table, Table)]
+
+
+def naming_columns(mapper: Mapper[Any], table: Table) -> tuple[Column[Any], ...]:
+    """Return the columns of a table by which a flush names the row of an object."""
+    columns: Any = mapper._pks_by_table.get(table, ())
+    return tuple(columns)
 
 
 def is_orm(statement: Any) -> bool:

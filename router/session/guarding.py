@@ -167,7 +167,8 @@ class Guarding:
                     yield with_select(statement, one, guard.options)
             return
         rows = execution.params
-        if isinstance(statement, (Update, Delete)) and rows and is_bulk(statement):
+        many = rows and isinstance(rows, (list, tuple))
+        if isinstance(statement, (Update, Delete)) and many and is_bulk(statement):
             return
         state = refreshed(execution.options)
         if state is not None and isinstance(statement, Select):

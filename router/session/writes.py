@@ -189,14 +189,16 @@ class Writes:
 
     def _admit_object(self, state: Any, placement: Placement) -> None:
         """Raise if a guard is on and an object is not known to have its key."""
-        guard = self._routing.pins.guard
+        guard, states = self._routing.pins.guard, self._wiring.states
         if guard is None:
             return
-        for one in placement.keys:
-            if state.key is None:
-                guard.only.admit_key(one.reader.binding, self._wiring.states.new_key(state, one))
         if state.key is not None:
             self._admit_identity(state.mapper)
+        for one in placement.keys:
+            # The row is named by the attributes, whatever the identity says.
+            named = state.key is not None
+            key = one.reader.normalise(one.raw(state)) if named else states.new_key(state, one)
+            guard.only.admit_key(one.reader.binding, key)
         self._routing.guarding.admit_object(guard.only, state)
 
     def _bulk_binding(self, mapper: Mapper[Any]) -> UnshardedTable | ShardedTable:
