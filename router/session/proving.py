@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from router.route.outside import outside
 from router.route.rows import KeyReader
 from router.session.finding import chunks
 from router.session.states import is_changed
+from router.shardmap.functions.protocol import Key
 
 if TYPE_CHECKING:
     from router.session.flushing import Flushing
@@ -47,8 +48,14 @@ class Proofs:
         self._only = only
         self._proven: set[InstanceState[Any]] = set()
 
-    def admit(self, state: InstanceState[Any], placement: Placement, database: str) -> None:
-        """Raise `RoutingError` unless the row of an object has the key, and keeps it."""
+    def own(self, keyspace: str, keys: Iterable[Key]) -> list[Key]:
+        """Return those of some keys that are the guarded one; others are not looked for."""
+        if keyspace != self._only.keyspace.name:
+            return list(keys)
+        return [key for key in keys if key == self._only.key]
+
+    def admit(self, state: InstanceState[Any], placement: Placement) -> None:
+        """Raise `RoutingError` if the row of an object is known to have, or to get, another key."""
         routing = self._flushing.routing
         deleted = is_deleted(self._flushing.context, state)
         if state.key is None or (is_changed(state, placement) and not deleted):
@@ -56,10 +63,11 @@ class Proofs:
                 key = routing.wiring.states.new_key(state, one)
                 self._only.admit_key(one.reader.binding, key)
         routing.guarding.admit_object(self._only, state)
-        if state.key is not None and state not in self._proven:
-            self._prove(state, database)
 
-    def _prove(self, state: InstanceState[Any], database: str) -> None:
+    def prove(self, state: InstanceState[Any], database: str) -> None:
+        """Raise `RoutingError` unless the row of an object in a database has the key."""
+        if state.key is None or state in self._proven:
+            return
         base = state.mapper.base_mapper
         unnamed = {state: self._unnamed(state)}
         for one, _ in written_states(self._flushing.context):
