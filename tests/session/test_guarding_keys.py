@@ -236,12 +236,11 @@ PLACING: dict[str, Any] = {
 def test_no_other_key_is_placed(known: Router, name: str) -> None:
     """A directory does not learn of keys by what is refused."""
     main = everything(known.engines["main"])
-    with known.sessionmaker()() as session:
-        with session.partition(MINE, keyspace="shop", guard=True):
-            with pytest.raises(RoutingError, match="R215"):
-                PLACING[name](session)
-            session.rollback()
-            assert session.get(Order, (NEW, 1)) is None
+    with known.sessionmaker()() as session, session.partition(MINE, keyspace="shop", guard=True):
+        with pytest.raises(RoutingError, match="R215"):
+            PLACING[name](session)
+        session.rollback()
+        assert session.get(Order, (NEW, 1)) is None
     assert everything(known.engines["main"]) == main
 
 
