@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Table
 from sqlalchemy.orm import InstanceState, Mapper, mapperlib
@@ -37,6 +38,33 @@ def naming_columns(mapper: Mapper[Any], table: Table) -> tuple[Column[Any], ...]
     """Return the columns of a table by which a flush names the row of an object."""
     columns: Any = mapper._pks_by_table.get(table, ())
     return tuple(columns)
+
+
+def setting_names(mapper: Mapper[Any] | None, column: Column[Any]) -> tuple[str, ...]:
+    """Return the names of attributes by which a row in bulk may set `column` among others.
+
+    Of what a hybrid attribute does with such a row nothing is known.
+    """
+    if mapper is None:
+        return ()
+    found = _setting.get(mapper)
+    if found is None:
+        found = _setting[mapper] = dict(_setting_attributes(mapper))
+    if not found:
+        return ()
+    return tuple([name for name, some in found.items() if some is None or column in some])
+
+
+_setting: WeakKeyDictionary[Mapper[Any], dict[str, frozenset[Any] | None]] = WeakKeyDictionary()
+
+
+def _setting_attributes(mapper: Mapper[Any]) -> Iterator[tuple[str, frozenset[Any] | None]]:
+    """Yield the attributes of a mapper that set others, with their columns if these are known."""
+    for one in mapper.composites:
+        yield one.key, frozenset(column for part in one.props for column in part.columns)
+    for name, hybrid in mapper.all_orm_descriptors.items():
+        if getattr(hybrid, "bulk_dml_setter", None) is not None:
+            yield name, None
 
 
 def is_orm(statement: Any) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from sqlalchemy import ForeignKey, String, func, insert, select, update
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     Session,
+    composite,
     make_transient_to_detached,
     mapped_column,
     relationship,
@@ -21,6 +24,14 @@ from router import Router, RoutingError
 from tests.conftest import MakeDatabases
 
 MINE, OTHER = 1, 3
+
+
+@dataclass
+class Whose:
+    """A tenant, and what it calls something."""
+
+    tenant_id: int
+    code: int
 
 
 class Base(DeclarativeBase):
@@ -37,6 +48,7 @@ class Card(Base):
     code: Mapped[int] = mapped_column(unique=True)
     text: Mapped[str] = mapped_column(String(40), default="")
     on_id: Mapped[int | None] = mapped_column(ForeignKey("cards.id"))
+    whose: Mapped[Whose] = composite("tenant_id", "code")
     on: Mapped[Card | None] = relationship(remote_side="Card.id", post_update=True)
 
 
@@ -45,6 +57,24 @@ class Coded(Base):
 
     __table__ = Card.__table__
     __mapper_args__ = {"primary_key": [Card.__table__.c.code]}  # noqa: RUF012 - as declared
+
+
+class Owned(Base):
+    """Rows of the same table, with a hybrid attribute that may set any column."""
+
+    __table__ = Card.__table__
+
+    @hybrid_property
+    def owner(self) -> int:
+        """The tenant."""
+        return self.tenant_id  # type: ignore[attr-defined, no-any-return]
+
+    if hasattr(hybrid_property, "bulk_dml"):
+
+        @owner.inplace.bulk_dml
+        @classmethod
+        def _set_owner(cls, row: dict[str, Any], value: int) -> None:
+            row["tenant_id"] = value
 
 
 class Part(Base):
@@ -205,3 +235,49 @@ def test_ones_own_rows(cards: Router) -> None:
         assert session.execute(update(Card), {"text": "all"}).rowcount == 1  # type: ignore[attr-defined]
         session.commit()
     assert others(cards) == before
+
+
+TWICE = {"id": 99, "tenant_id": MINE, "code": 9, "whose": Whose(OTHER, 9)}
+"""A row in which one attribute sets what another has given."""
+
+
+@pytest.mark.parametrize("guard", [True, False])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda s: s.execute(insert(Card), [TWICE]),
+        lambda s: s.execute(insert(Card), TWICE),
+        lambda s: s.scalars(insert(Card).returning(Card.id), [TWICE]),
+        lambda s: s.bulk_insert_mappings(Card, [TWICE]),
+    ],
+)
+def test_an_attribute_that_sets_the_key(cards: Router, write: Any, guard: bool) -> None:
+    """Where the key of a row in bulk is given in two ways, nobody says which of them counts."""
+    before = others(cards)
+    with cards.sessionmaker()() as session, session.partition(MINE, keyspace="shop", guard=guard):
+        with pytest.raises(RoutingError, match="R202"):
+            write(session)
+        session.rollback()
+        session.add(Card(id=98, whose=Whose(MINE, 98)))
+        session.commit()
+        assert session.get_one(Card, 98).tenant_id == MINE
+        session.add(Card(id=99, whose=Whose(OTHER, 99)))
+        if guard:
+            with pytest.raises(RoutingError, match="R215"):
+                session.commit()
+    assert others(cards) == before
+
+
+@pytest.mark.skipif(not hasattr(hybrid_property, "bulk_dml"), reason="new in SQLAlchemy 2.1")
+def test_a_hybrid_that_sets_the_key(cards: Router) -> None:
+    """What a hybrid attribute makes of a row in bulk is not known."""
+    row = {"id": 99, "tenant_id": MINE, "code": 9, "owner": OTHER}
+    with cards.sessionmaker()() as session, session.partition(MINE, keyspace="shop", guard=True):
+        for write in (
+            lambda: session.execute(insert(Owned), [row]),
+            lambda: session.bulk_insert_mappings(Owned, [row]),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(RoutingError, match="R202"):
+                write()
+        session.execute(insert(Owned), [{"id": 99, "tenant_id": MINE, "code": 9}])
+        session.commit()
