@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, String, func, insert, select, update
+from sqlalchemy import ForeignKey, Index, String, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -20,7 +21,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import set_committed_value
 
-from router import Router, RoutingError
+from router import CrossShardError, Router, RoutingError
 from tests.conftest import MakeDatabases
 
 MINE, OTHER = 1, 3
@@ -87,6 +88,32 @@ class Part(Base):
     text: Mapped[str] = mapped_column(String(40), default="")
 
 
+class Place(Base):
+    """The primary key contains the shard key, and an index computes something of it."""
+
+    __tablename__ = "places"
+
+    tenant_id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str] = mapped_column(String(40), default="")
+
+
+Index("odd_places", Place.tenant_id % 2, Place.text, unique=True)
+
+
+class Seat(Base):
+    """The same with an index that only sorts."""
+
+    __tablename__ = "seats"
+
+    tenant_id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    text: Mapped[str] = mapped_column(String(40), default="")
+
+
+Index("seats_by_text", Seat.tenant_id.desc(), Seat.text, unique=True)
+
+
 CARDS = [
     {"id": 10, "tenant_id": MINE, "code": 30, "text": "m"},
     {"id": 11, "tenant_id": MINE, "code": 11, "text": "m"},
@@ -107,7 +134,7 @@ def cards(make_databases: MakeDatabases) -> Iterator[Router]:
             "shop": {
                 "shards": {"s0": "d0", "s1": "d1"},
                 "sharding": {"function": "modulo"},
-                "tables": {"cards": "tenant_id", "parts": "tenant_id"},
+                "tables": dict.fromkeys(("cards", "parts", "places", "seats"), "tenant_id"),
             }
         },
         "transactions": {"two_phase": False},
@@ -116,7 +143,8 @@ def cards(make_databases: MakeDatabases) -> Iterator[Router]:
         router.create_all()
         with router.engines["d1"].begin() as connection:
             connection.execute(insert(Card.__table__), CARDS)
-            connection.execute(insert(Part.__table__), PARTS)
+            for table in (Part.__table__, Place.__table__, Seat.__table__):
+                connection.execute(insert(table), PARTS[1:] if table is Place.__table__ else PARTS)
         yield router
 
 
@@ -125,7 +153,7 @@ def others(router: Router) -> list[Any]:
     with router.engines["d1"].connect() as connection:
         return [
             connection.execute(select(table).where(table.c.tenant_id == OTHER)).all()
-            for table in (Card.__table__, Part.__table__)
+            for table in Base.metadata.sorted_tables
         ]
 
 
@@ -281,3 +309,16 @@ def test_a_hybrid_that_sets_the_key(cards: Router) -> None:
                 write()
         session.execute(insert(Owned), [{"id": 99, "tenant_id": MINE, "code": 9}])
         session.commit()
+
+
+def test_upserts_of_what_an_index_computes(cards: Router) -> None:
+    """Rows of two tenants may agree on that: the other's would be updated."""
+    before = others(cards)
+    row = {"tenant_id": MINE, "number": 2, "text": "p"}
+    with cards.sessionmaker()() as session, session.partition(MINE, keyspace="shop", guard=True):
+        with pytest.raises(CrossShardError, match="R305"):
+            session.execute(upsert(Place).values(row).on_conflict_do_update(set_={"text": "x"}))
+        session.execute(upsert(Seat).values(row).on_conflict_do_update(set_={"text": "x"}))
+        session.commit()
+        assert session.scalars(select(Seat.text)).all() == ["x"]
+    assert others(cards) == before
