@@ -9,8 +9,9 @@ load of one object's own row.  Such a SELECT gets its criteria in WHERE here.
 
 Leans on `LoaderCriteriaOption`, whose `propagate_to_loaders` decides about both, its
 `_adapt_cached_option_to_uncached_option` and `_resolve_where_criteria`, on `_deep_annotate`, on the
-`_annotations` of ORM constructs, on `_raw_columns`, `_where_criteria`, `_from_obj`, `_setup_joins`
-and the other clauses of `Select` and DML statements that it reads or replaces, and on `_generate`.
+`_annotations` of ORM constructs, on `_raw_columns`, `_where_criteria`, `_from_obj`, `_setup_joins`,
+`_values` and the other clauses of `Select` and DML statements that it reads or replaces, and on
+`_generate`.
 Checked against 2.0.40 and 2.1.9.
 """
 
@@ -37,6 +38,7 @@ from sqlalchemy.sql.selectable import (
 )
 from sqlalchemy.sql.util import _deep_annotate
 from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.util import immutabledict
 
 from router.hooks.mappers import subject_of
 
@@ -140,12 +142,40 @@ def restricted(statement: Any, criterion: Criterion) -> Any:
 def _write(statement: Any, criterion: Criterion) -> Any:
     subject = subject_of(statement)
     entity = statement.table._annotations.get("parententity", subject)
-    copy = statement._generate()
-    around = frozenset((entity,))
+    clauses = [*statement._where_criteria, *_values(statement).values()]
+    # Others are tables of UPDATE ... FROM and the like.
+    named = dict.fromkeys((entity, *(other for one in clauses for other in entities(one))))
+    around = frozenset(named)
+    copy = _valued(statement, criterion, around)
     criteria = (_inner(one, criterion, around) for one in statement._where_criteria)
     copy._where_criteria = tuple(criteria)
-    own = criterion(entity) if entity is not None else None
-    return copy if own is None else copy.where(own)
+    found = (criterion(one) for one in named if one is not None)
+    return copy.where(*(own for own in found if own is not None))
+
+
+def _values(statement: Any) -> dict[Any, Any]:
+    return dict(getattr(statement, "_values", None) or {})
+
+
+def _valued(statement: Any, criterion: Criterion, around: frozenset[Any]) -> Any:
+    """Return a copy of a write whose values are SELECTs with criteria."""
+    copy = statement._generate()
+    given = _values(statement)
+    if given:
+        inner = {name: _inner(value, criterion, around) for name, value in given.items()}
+        copy._values = immutabledict(inner)
+    return copy
+
+
+def with_values(statement: Any, criterion: Criterion) -> Any:
+    """Return a copy of an INSERT whose values are SELECTs with criteria; None if none are."""
+    return _valued(statement, criterion, frozenset()) if subqueries(statement) else None
+
+
+def subqueries(statement: Any) -> list[Any]:
+    """Return the SELECTs among the values of an INSERT, outer ones first."""
+    found = (part for value in _values(statement).values() for part in visitors.iterate(value))
+    return [part.element for part in found if isinstance(part, ScalarSelect)]
 
 
 def _select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> Any:

@@ -23,7 +23,9 @@ from router.hooks.guarded import (
     optioned,
     restricted,
     shows,
+    subqueries,
     with_select,
+    with_values,
 )
 from router.hooks.loaders import loaded_for, refreshed, statement_options
 from router.hooks.mappers import all_mappers, tables_of
@@ -165,6 +167,8 @@ class Guarding:
             if query is not None:
                 for one in _restrictions(query, guard):
                     yield with_select(statement, one, guard.options)
+            elif (valued := with_values(statement, guard.criterion)) is not None:
+                yield valued
             return
         rows = execution.params
         many = rows and isinstance(rows, (list, tuple))
@@ -184,12 +188,11 @@ class Guarding:
         found = execution.of(statement).under(options)
         plan = self._routing.plan(found)
         if plan[0].refusal is None:
-            before, after = resolved(execution.statement), statement
-            if isinstance(statement, Insert):
-                before, after = selected(before), selected(after)
             mentions = self._routing.wiring.planner.mentions
-            if mentions(before, execution.params) != mentions(after, execution.params):
-                raise outside("the criterion of the key does not fit an alias in it")
+            params = execution.params
+            for before, after in _parts(resolved(execution.statement), statement):
+                if mentions(before, params) != mentions(after, params):
+                    raise outside("the criterion of the key does not fit an alias in it")
         return found, plan
 
     # -- objects ---------------------------------------------------------------------------
@@ -245,6 +248,16 @@ class Guarding:
         if any(name not in state.dict or one.is_forgotten(state) for name in one.names):
             return None
         return one.reader.normalise(one.committed(state))
+
+
+def _parts(before: Any, after: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what a statement reads, without and with the criteria."""
+    if not isinstance(after, Insert):
+        yield before, after
+    elif selected(after) is not None:
+        yield selected(before), selected(after)
+    else:
+        yield from zip(subqueries(before), subqueries(after), strict=True)
 
 
 def _restrictions(statement: Any, guard: Guard) -> Iterator[Any]:
