@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import CompoundSelect, FromClause, Join, Select, and_, inspect, true
+from sqlalchemy import Alias, CompoundSelect, FromClause, Join, Select, Table, and_, inspect, true
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.orm.interfaces import UserDefinedOption
@@ -43,7 +43,7 @@ from sqlalchemy.util import immutabledict
 from router.hooks.mappers import subject_of
 
 Criterion = Callable[[Any], Any]
-"""Returns the criterion of a mapper or an alias of one, None if it has none."""
+"""Returns the criterion of a mapper, or an alias of one or of a table, None if it has none."""
 
 _CLAUSES = (
     "_raw_columns",
@@ -200,7 +200,7 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     named = dict.fromkeys(
         entity for name in _CLAUSES for one in getattr(select, name) for entity in entities(one)
     )
-    named.update(dict.fromkeys(e for one in select._from_obj for e in entities(one)))
+    named.update(dict.fromkeys(e for one in select._from_obj for e in _selected(one)))
     around = outer | named.keys() | joined
     copy = select._generate()
     copy._from_obj = tuple(element for element, _ in rebuilt)
@@ -216,6 +216,19 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     # would get other names.
     copy._where_criteria += tuple(whole)
     return copy
+
+
+def _selected(element: Any) -> Iterator[Any]:
+    """Yield the entities that an element of FROM names.
+
+    For `any()` and `has()` of a class that refers to itself SQLAlchemy makes an alias that is of
+    no entity, or is said to be of the class itself: it stands for itself.
+    """
+    table = isinstance(element, Alias) and isinstance(element.element, Table)
+    if table and "no_replacement_traverse" in element._annotations:
+        yield element
+    else:
+        yield from entities(element)
 
 
 def _rebuilt(element: Any, criterion: Criterion) -> Any:

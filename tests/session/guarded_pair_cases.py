@@ -86,6 +86,20 @@ def optional(session: Session, _key: Key) -> list[Any]:
     ]
 
 
+def related(session: Session, _key: Key) -> list[Any]:
+    """Return what relationships of a class with itself are asked for."""
+    below, above = aliased(Item), aliased(Item)
+    return [
+        rows(session, select(Item.id).where(Item.below.any())),
+        rows(session, select(Item.id).where(~Item.below.any())),
+        rows(session, select(Item.id).where(Item.above.has())),
+        rows(session, select(Item.id).where(~Item.above.has(Item.title == "i0"))),
+        rows(session, select(Item.id).where(~Item.below.of_type(below).any(below.id > 1))),
+        rows(session, select(Item.id).where(Item.above.of_type(above).has())),
+        rows(session, select(Item.id).where(~Item.titles_below.contains("i1"))),
+    ]
+
+
 def tested(session: Session, _key: Key) -> list[Any]:
     """Return what EXISTS and IN find."""
     other = aliased(Item)
@@ -232,6 +246,7 @@ ANSWERED: Mapping[str, Case] = {
     ],
     "outer joins": optional,
     "tests": tested,
+    "tests of relationships": related,
     "subqueries": derived,
     "the older interface": of_old,
     "get": got,
