@@ -7,7 +7,7 @@ Leans on `sqlalchemy.orm.mapperlib._all_registries`, the `_pks_by_table` of mapp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -38,6 +38,11 @@ def naming_columns(mapper: Mapper[Any], table: Table) -> tuple[Column[Any], ...]
     """Return the columns of a table by which a flush names the row of an object."""
     columns: Any = mapper._pks_by_table.get(table, ())
     return tuple(columns)
+
+
+def is_named_by(mapper: Mapper[Any], table: Table, names: Iterable[str]) -> bool:
+    """Return whether a flush names rows in a table by columns of some names, among others."""
+    return {one.name for one in naming_columns(mapper, table)}.issuperset(names)
 
 
 def setting_names(mapper: Mapper[Any] | None, column: Column[Any]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.orm import Mapper
 
 from router.errors import CrossShardError
+from router.hooks.mappers import is_named_by
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.outside import outside
 from router.route.rows import homes_of_rows
@@ -133,7 +134,7 @@ class Writes:
         binding = self._bulk_binding(mapper)
         if isinstance(binding, UnshardedTable):
             return {binding.keyspace.database: list(rows)}
-        if not binding.identified:
+        if not binding.identified or not is_named_by(mapper, binding.table, binding.key):
             what = f"rows of {binding.table.fullname} name no shard by their primary key"
             fix = "change the objects in the session and flush"
             raise CrossShardError("R305", what, fix=fix)
@@ -182,7 +183,7 @@ class Writes:
             return
         for one in self._wiring.states.placement(mapper).keys:
             binding = one.reader.binding
-            if not binding.identified:
+            if not binding.identified or not is_named_by(mapper, binding.table, binding.key):
                 fix = "change the objects in the session and flush"
                 what = f"a primary key of {binding.table.fullname} does not say whose row it is"
                 raise outside(what, fix)

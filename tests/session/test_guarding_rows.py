@@ -88,6 +88,16 @@ class Part(Base):
     text: Mapped[str] = mapped_column(String(40), default="")
 
 
+class Worded(Base):
+    """Rows of the same table, named by what they say."""
+
+    __table__ = Part.__table__
+    __mapper_args__ = {  # noqa: RUF012 - as declared
+        "primary_key": [Part.__table__.c.text],
+        "exclude_properties": ["number"],
+    }
+
+
 class Place(Base):
     """The primary key contains the shard key, and an index computes something of it."""
 
@@ -321,4 +331,20 @@ def test_upserts_of_what_an_index_computes(cards: Router) -> None:
         session.execute(upsert(Seat).values(row).on_conflict_do_update(set_={"text": "x"}))
         session.commit()
         assert session.scalars(select(Seat.text)).all() == ["x"]
+    assert others(cards) == before
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_rows_in_bulk_that_are_named_otherwise(cards: Router, guard: bool) -> None:
+    """A key beside what names a row does not say that the row has it."""
+    before = others(cards)
+    rows: list[dict[str, Any]] = [{"tenant_id": MINE, "text": "p"}]
+    with cards.sessionmaker()() as session, session.partition(MINE, keyspace="shop", guard=guard):
+        for write in (
+            lambda: session.bulk_update_mappings(Worded, rows),  # type: ignore[arg-type]
+            lambda: session.execute(update(Worded), rows),
+        ):
+            with pytest.raises((CrossShardError, RoutingError), match=r"R305|R215"):
+                write()
+            session.rollback()
     assert others(cards) == before
