@@ -9,8 +9,9 @@ load of one object's own row.  Such a SELECT gets its criteria in WHERE here.
 
 Leans on `LoaderCriteriaOption`, whose `propagate_to_loaders` decides about both, its
 `_adapt_cached_option_to_uncached_option` and `_resolve_where_criteria`, on `_deep_annotate`, on the
-`_annotations` of ORM constructs, on `_raw_columns`, `_where_criteria`, `_from_obj`, `_setup_joins`
-and the other clauses of `Select` and DML statements that it reads or replaces, and on `_generate`.
+`_annotations` of ORM constructs, on `_raw_columns`, `_where_criteria`, `_from_obj`, `_setup_joins`,
+`_values` and the other clauses of `Select` and DML statements that it reads or replaces, and on
+`_generate`.
 Checked against 2.0.40 and 2.1.9.
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import CompoundSelect, FromClause, Join, Select, and_, inspect, true
+from sqlalchemy import Alias, CompoundSelect, FromClause, Join, Select, Table, and_, inspect, true
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.context import FromStatement
 from sqlalchemy.orm.interfaces import UserDefinedOption
@@ -37,11 +38,12 @@ from sqlalchemy.sql.selectable import (
 )
 from sqlalchemy.sql.util import _deep_annotate
 from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.util import immutabledict
 
 from router.hooks.mappers import subject_of
 
 Criterion = Callable[[Any], Any]
-"""Returns the criterion of a mapper or an alias of one, None if it has none."""
+"""Returns the criterion of a mapper, or an alias of one or of a table, None if it has none."""
 
 _CLAUSES = (
     "_raw_columns",
@@ -140,12 +142,40 @@ def restricted(statement: Any, criterion: Criterion) -> Any:
 def _write(statement: Any, criterion: Criterion) -> Any:
     subject = subject_of(statement)
     entity = statement.table._annotations.get("parententity", subject)
-    copy = statement._generate()
-    around = frozenset((entity,))
+    clauses = [*statement._where_criteria, *_values(statement).values()]
+    # Others are tables of UPDATE ... FROM and the like.
+    named = dict.fromkeys((entity, *(other for one in clauses for other in entities(one))))
+    around = frozenset(named)
+    copy = _valued(statement, criterion, around)
     criteria = (_inner(one, criterion, around) for one in statement._where_criteria)
     copy._where_criteria = tuple(criteria)
-    own = criterion(entity) if entity is not None else None
-    return copy if own is None else copy.where(own)
+    found = (criterion(one) for one in named if one is not None)
+    return copy.where(*(own for own in found if own is not None))
+
+
+def _values(statement: Any) -> dict[Any, Any]:
+    return dict(getattr(statement, "_values", None) or {})
+
+
+def _valued(statement: Any, criterion: Criterion, around: frozenset[Any]) -> Any:
+    """Return a copy of a write whose values are SELECTs with criteria."""
+    copy = statement._generate()
+    given = _values(statement)
+    if given:
+        inner = {name: _inner(value, criterion, around) for name, value in given.items()}
+        copy._values = immutabledict(inner)
+    return copy
+
+
+def with_values(statement: Any, criterion: Criterion) -> Any:
+    """Return a copy of an INSERT whose values are SELECTs with criteria; None if none are."""
+    return _valued(statement, criterion, frozenset()) if subqueries(statement) else None
+
+
+def subqueries(statement: Any) -> list[Any]:
+    """Return the SELECTs among the values of an INSERT, outer ones first."""
+    found = (part for value in _values(statement).values() for part in visitors.iterate(value))
+    return [part.element for part in found if isinstance(part, ScalarSelect)]
 
 
 def _select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> Any:
@@ -170,7 +200,7 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     named = dict.fromkeys(
         entity for name in _CLAUSES for one in getattr(select, name) for entity in entities(one)
     )
-    named.update(dict.fromkeys(e for one in select._from_obj for e in entities(one)))
+    named.update(dict.fromkeys(e for one in select._from_obj for e in _selected(one)))
     around = outer | named.keys() | joined
     copy = select._generate()
     copy._from_obj = tuple(element for element, _ in rebuilt)
@@ -186,6 +216,19 @@ def _plain_select(select: Any, criterion: Criterion, outer: frozenset[Any]) -> A
     # would get other names.
     copy._where_criteria += tuple(whole)
     return copy
+
+
+def _selected(element: Any) -> Iterator[Any]:
+    """Yield the entities that an element of FROM names.
+
+    For `any()` and `has()` of a class that refers to itself SQLAlchemy makes an alias that is of
+    no entity, or is said to be of the class itself: it stands for itself.
+    """
+    table = isinstance(element, Alias) and isinstance(element.element, Table)
+    if table and "no_replacement_traverse" in element._annotations:
+        yield element
+    else:
+        yield from entities(element)
 
 
 def _rebuilt(element: Any, criterion: Criterion) -> Any:

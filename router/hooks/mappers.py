@@ -1,15 +1,17 @@
 """Every mapper there is, and what the ORM says of a statement's origin.
 
-Leans on `sqlalchemy.orm.mapperlib._all_registries`, the `_propagate_attrs` of statements and
-the load options that loaders pass along.  Checked against 2.0.40 and 2.1.9.
+Leans on `sqlalchemy.orm.mapperlib._all_registries`, the `_pks_by_table` of mappers, the
+`_propagate_attrs` of statements and the load options that loaders pass along.  Checked against
+2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 from sqlalchemy.orm import InstanceState, Mapper, mapperlib
 
 
@@ -30,6 +32,44 @@ def tables_of(mapper: Mapper[Any] | None) -> list[Table]:
     if mapper is None:
         return []
     return [table for table in mapper.tables if isinstance(table, Table)]
+
+
+def naming_columns(mapper: Mapper[Any], table: Table) -> tuple[Column[Any], ...]:
+    """Return the columns of a table by which a flush names the row of an object."""
+    columns: Any = mapper._pks_by_table.get(table, ())
+    return tuple(columns)
+
+
+def is_named_by(mapper: Mapper[Any], table: Table, names: Iterable[str]) -> bool:
+    """Return whether a flush names rows in a table by columns of some names, among others."""
+    return {one.name for one in naming_columns(mapper, table)}.issuperset(names)
+
+
+def setting_names(mapper: Mapper[Any] | None, column: Column[Any]) -> tuple[str, ...]:
+    """Return the names of attributes by which a row in bulk may set `column` among others.
+
+    Of what a hybrid attribute does with such a row nothing is known.
+    """
+    if mapper is None:
+        return ()
+    found = _setting.get(mapper)
+    if found is None:
+        found = _setting[mapper] = dict(_setting_attributes(mapper))
+    if not found:
+        return ()
+    return tuple([name for name, some in found.items() if some is None or column in some])
+
+
+_setting: WeakKeyDictionary[Mapper[Any], dict[str, frozenset[Any] | None]] = WeakKeyDictionary()
+
+
+def _setting_attributes(mapper: Mapper[Any]) -> Iterator[tuple[str, frozenset[Any] | None]]:
+    """Yield the attributes of a mapper that set others, with their columns if these are known."""
+    for one in mapper.composites:
+        yield one.key, frozenset(column for part in one.props for column in part.columns)
+    for name, hybrid in mapper.all_orm_descriptors.items():
+        if getattr(hybrid, "bulk_dml_setter", None) is not None:
+            yield name, None
 
 
 def is_orm(statement: Any) -> bool:

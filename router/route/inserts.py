@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Insert, PrimaryKeyConstraint, Table, UniqueConstraint, insert
+from sqlalchemy import Column, Insert, PrimaryKeyConstraint, Table, UniqueConstraint, insert
 from sqlalchemy import Sequence as NumberSequence
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import TextClause
@@ -362,4 +362,11 @@ def _conflict_targets(conflict: Any, table: Table) -> Iterator[set[str]]:
             yield {column.name for column in constraint.columns}
     for index in table.indexes:
         if index.unique:
-            yield {column.name for column in index.columns}
+            yield {one.name for one in map(_sorted, index.expressions) if isinstance(one, Column)}
+
+
+def _sorted(element: Any) -> Any:
+    """Return what an index sorts; rows of different keys may agree on what it computes."""
+    while getattr(element, "modifier", None) is not None:
+        element = element.element
+    return element

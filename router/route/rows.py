@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import BindParameter, ClauseElement, Null
 
 from router.errors import RoutingError
+from router.hooks.mappers import setting_names
 from router.hooks.statements import attribute_names, given_values
 from router.route.binds import ShardedTable
 from router.route.circumstances import Locate
@@ -77,7 +78,8 @@ class KeyReader:
         columns = {column.name: column for column in binding.table.columns}
         self.columns = [columns[name] for name in binding.key]
         self._names = [attribute_names(mapper, column) for column in self.columns]
-        self._carried = [(one, attribute_names(mapper, one.column)) for one in binding.carried]
+        self._setting = [setting_names(mapper, column) for column in self.columns]
+        self._carried = [(one, _all_names(mapper, one.column)) for one in binding.carried]
 
     def key(self, row: Mapping[Any, Any]) -> tuple[Any, ...]:
         """Return the normalised key of `row`, `Null.NULL` for a NULL in it.
@@ -103,11 +105,11 @@ class KeyReader:
 
     def names(self, at: int) -> tuple[str, ...]:
         """Return the names under which rows may give the key's column at a position."""
-        return self._names[at]
+        return (*self._names[at], *self._setting[at])
 
     def names_key(self, names: Iterable[Any]) -> bool:
         """Return whether any of `names` (columns, or names of columns) says where a row is."""
-        mine = {name for names_ in self._names for name in names_}
+        mine = {name for names_ in (*self._names, *self._setting) for name in names_}
         mine |= {name for _, names_ in self._carried for name in names_}
         columns = [*self.columns, *(one.column for one, _ in self._carried)]
         mine |= {column.name for column in columns} | {column.key for column in columns}
@@ -118,6 +120,9 @@ class KeyReader:
 
     def _value(self, row: Mapping[Any, Any], at: int, column: Column[Any]) -> Any:
         names = self._names[at]
+        for other in self._setting[at]:
+            if other in row:
+                raise self._unclear(column, f"may be set by {other!r}, too")
         found = [row[name] for name in names if name in row]
         found += [value for given, value in row.items() if is_column(given, column)]
         values = [self._plain(value, row, column) for value in found]
@@ -173,6 +178,10 @@ def is_left_out(column: Column[Any], given: Iterable[Any], mapper: Mapper[Any] |
 
 def _is_among(given: Iterable[Any], column: Column[Any], names: Sequence[str]) -> bool:
     return any(one in names if isinstance(one, str) else is_column(one, column) for one in given)
+
+
+def _all_names(mapper: Mapper[Any] | None, column: Column[Any]) -> tuple[str, ...]:
+    return (*attribute_names(mapper, column), *setting_names(mapper, column))
 
 
 def is_column(given: Any, column: Column[Any]) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.functions import FunctionElement
 
 from router.errors import RoutingError
-from router.hooks.mappers import subject_of, tables_of
+from router.hooks.mappers import is_named_by, subject_of, tables_of
 from router.hooks.statements import appendages, given_values, plain_table
 from router.route.aim import aim
 from router.route.binds import BindTable, ReferenceTable, ShardedTable
@@ -171,12 +171,14 @@ class Updates:
     def _bulk(
         self, statement: Any, rows: Sequence[Mapping[Any, Any]], around: Circumstances
     ) -> Target:
-        mapper = subject_of(statement)
+        mapper: Any = subject_of(statement)
         targets = []
         shapes = {tuple(row) for row in rows}
         for table in tables_of(mapper):
             binding = self._binds.of_table(table)
-            if isinstance(binding, ShardedTable) and not binding.identified:
+            if isinstance(binding, ShardedTable) and not (
+                binding.identified and is_named_by(mapper, table, binding.key)
+            ):
                 what = f"rows of {table.fullname} name no shard by their primary key"
                 return refused("R305", what)
             if any(_renews_from_elsewhere(table, shape, mapper) for shape in shapes):

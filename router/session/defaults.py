@@ -12,6 +12,7 @@ from sqlalchemy.sql.elements import BindParameter, Null
 
 from router.errors import CrossShardError
 from router.hooks.dml import computed_default, given_rows, with_rows
+from router.hooks.mappers import setting_names
 from router.hooks.statements import attribute_names, given_values, resolved
 from router.route.parameters import plain_value
 from router.route.rows import is_column
@@ -49,6 +50,8 @@ def value_of(row: Given, column: Column[Any], mapper: Mapper[Any] | None) -> Any
     CrossShardError
         The database computes it.
     """
+    if not row.keys().isdisjoint(setting_names(mapper, column)):
+        raise _computed(column)
     found = [value for name, value in row.items() if _names(name, column, mapper)]
     value = found[0] if found else getattr(column.default, "arg", None)
     if isinstance(value, BindParameter):

@@ -17,6 +17,7 @@ from router.hooks.mappers import tables_of
 from router.route.binds import Binding, ReferenceTable, ShardedTable
 from router.route.clauses import looks_elsewhere
 from router.route.defaults import sql_defaults
+from router.route.only import Only
 from router.route.rows import expressions_of
 from router.route.target import Destination, Reach, Tier
 from router.session.states import Placement
@@ -53,7 +54,9 @@ def check(
     for table in tables_of(state.mapper):
         values = _values(state, table)
         binding = routing.wiring.binds.of_table(table)
-        statement = _statement(state, placement, binding, values)
+        guard = routing.pins.guard
+        only = guard.only if guard is not None else None
+        statement = _statement(state, placement, binding, values, only)
         if statement is not None:
             _check(routing, statement, table, place)
 
@@ -75,13 +78,22 @@ def _values(state: InstanceState[Any], table: Table) -> Values:
 
 
 def _statement(
-    state: InstanceState[Any], placement: Placement, binding: Binding, values: Values
+    state: InstanceState[Any],
+    placement: Placement,
+    binding: Binding,
+    values: Values,
+    only: Only | None,
 ) -> Any:
-    """Return a statement that reads what the row's own does; None if that reads nothing."""
+    """Return a statement that reads what the row's own does; None if that reads nothing.
+
+    To a guard, what is given may read anything: a function, for one.
+    """
     table, new = binding.table, state.key is None
     defaults = [one.default if new else one.onupdate for one in table.columns if one not in values]
-    computed: list[Any] = [*expressions_of([values]), *sql_defaults(defaults)]
-    if not any(looks_elsewhere(one, table) for one in computed):
+    given = list(expressions_of([values]))
+    computed: list[Any] = [*given, *sql_defaults(defaults)]
+    seen = only is not None and bool(given)
+    if not seen and not any(looks_elsewhere(one, table) for one in computed):
         return None
     if isinstance(binding, ReferenceTable):
         # Its row is computed in one copy, and what came out is written to the others.
@@ -89,20 +101,26 @@ def _statement(
     if new:
         return insert(table).values(values)
     # A row that moves is already there when its new values are written.
-    given = {column: one for column, one in values.items() if not _says_where(column, binding)}
-    return update(table).where(*_key(state, placement, binding)).values(given)
+    kept = {column: one for column, one in values.items() if not _says_where(column, binding)}
+    return update(table).where(*_key(state, placement, binding, only)).values(kept)
 
 
 def _says_where(column: Column[Any], binding: Binding) -> bool:
     return isinstance(binding, ShardedTable) and column.name in binding.key
 
 
-def _key(state: InstanceState[Any], placement: Placement, binding: Binding) -> Iterator[Any]:
+def _key(
+    state: InstanceState[Any], placement: Placement, binding: Binding, only: Only | None
+) -> Iterator[Any]:
     """Yield criteria that name the shard of the row, or all rows if the table has no shards."""
     if not isinstance(binding, ShardedTable):
         yield true()
         return
     (own,) = (one for one in placement.keys if one.reader.binding is binding)
+    if only is not None:
+        # It is proven to be the row's key, which may not be loaded.
+        yield from (c == v for c, v in zip(own.reader.columns, only.values, strict=True))
+        return
     for column, name in zip(own.reader.columns, own.names, strict=True):
         yield column == own.known(state, name)
 

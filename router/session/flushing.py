@@ -23,6 +23,7 @@ from router.session.proving import Proofs
 from router.session.rows import KeysOfRows, prepare
 from router.session.states import Placement, is_changed
 from router.session.unique import untold
+from router.shardmap.functions.protocol import Key
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
@@ -144,9 +145,12 @@ class Flushing:
         for state in states:
             keys.add(state, self._wiring.states.placement(state.manager.mapper))
         for name, wanted in keys.new.items():
-            self._routing.directories.claim_all(self._wiring.sharded(name), wanted)
+            self._routing.directories.claim_all(self._wiring.sharded(name), self._own(name, wanted))
         for name, wanted in keys.old.items():
-            self._routing.directories.confirm(self._wiring.sharded(name), wanted)
+            self._routing.directories.confirm(self._wiring.sharded(name), self._own(name, wanted))
+
+    def _own(self, keyspace: str, keys: list[Key]) -> list[Key]:
+        return keys if self._proofs is None else self._proofs.own(keyspace, keys)
 
     def _leaves(self, state: InstanceState[Any]) -> bool:
         """Return whether the row of `state` is about to move to another database."""
@@ -217,6 +221,9 @@ class Flushing:
         routing = self._routing
         if isinstance(binding, ShardedTable):
             states = self._wiring.states
+            if self._proofs is not None:
+                # Before a directory is asked to place a key.
+                self._proofs.admit(state, placement)
             moves = is_changed(state, placement) and not is_deleted(self.context, state)
             if state.key is None or moves:
                 shard = states.destined(state, placement, routing.claim)
@@ -224,7 +231,7 @@ class Flushing:
                 shard = states.shard(state, placement, routing.locate)
             routing.pins.check(binding.keyspace, shard)
             if self._proofs is not None:
-                self._proofs.admit(state, placement, binding.keyspace.shards[shard])
+                self._proofs.prove(state, binding.keyspace.shards[shard])
             return self._wiring.shard_destination(binding.keyspace, shard)
         if routing.pins:
             if isinstance(binding, ReferenceTable) and self._is_untouched(state):

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Delete, Insert, Select, Table, Update, and_, bindparam
+from sqlalchemy import Alias, Column, Delete, Insert, Select, Table, Update, and_, bindparam
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
@@ -23,11 +23,13 @@ from router.hooks.guarded import (
     optioned,
     restricted,
     shows,
+    subqueries,
     with_select,
+    with_values,
 )
 from router.hooks.loaders import loaded_for, refreshed, statement_options
 from router.hooks.mappers import all_mappers, tables_of
-from router.hooks.statements import is_opaque, resolved, selected
+from router.hooks.statements import is_opaque, plain_table, resolved, selected
 from router.route.binds import BindTable, ShardedTable
 from router.route.only import Only
 from router.route.outside import UNGUARDED, outside
@@ -68,9 +70,9 @@ class Guard:
         )
 
     def criterion(self, entity: Any) -> Any:
-        """Return what rows of a mapper, or of an alias of one, have in common; None: nothing."""
-        keys = self._keys_of(entity)
-        return None if keys is None else self._criterion(entity, self._parameters(keys))
+        """Return what rows of a mapper, or of an alias, have in common; None: nothing."""
+        keys = self._keys_in(entity) if isinstance(entity, Alias) else self._keys_of(entity)
+        return None if keys is None else _equal(keys, self._parameters(keys))
 
     def _parameters(self, keys: Sequence[Any]) -> list[Any]:
         pairs = zip(keys, self.only.values, strict=True)
@@ -81,10 +83,12 @@ class Guard:
 
     def _criterion(self, entity: Any, values: Sequence[Any]) -> Any:
         keys = self._keys_of(entity)
-        if keys is None:
-            return None
-        pairs = zip(keys, values, strict=True)
-        return and_(*(key.is_(None) if value is None else key == value for key, value in pairs))
+        return None if keys is None else _equal(keys, values)
+
+    def _keys_in(self, alias: Alias) -> list[Any] | None:
+        """Return the key of an alias of a table."""
+        columns = self._key(plain_table(alias))
+        return None if columns is None else [alias.corresponding_column(one) for one in columns]
 
     def _keys_of(self, entity: Any) -> list[Any] | None:
         """Return the key of a mapper or an alias of one, as SQL; None if it has none."""
@@ -107,6 +111,11 @@ class Guard:
             return None
         columns = {column.name: column for column in table.columns}
         return [columns[name] for name in binding.key]
+
+
+def _equal(keys: Sequence[Any], values: Sequence[Any]) -> Any:
+    pairs = zip(keys, values, strict=True)
+    return and_(*(key.is_(None) if value is None else key == value for key, value in pairs))
 
 
 def _starts_hierarchy(mapper: Mapper[Any]) -> bool:
@@ -165,9 +174,12 @@ class Guarding:
             if query is not None:
                 for one in _restrictions(query, guard):
                     yield with_select(statement, one, guard.options)
+            elif (valued := with_values(statement, guard.criterion)) is not None:
+                yield valued
             return
         rows = execution.params
-        if isinstance(statement, (Update, Delete)) and rows and is_bulk(statement):
+        many = rows and isinstance(rows, (list, tuple))
+        if isinstance(statement, (Update, Delete)) and many and is_bulk(statement):
             return
         state = refreshed(execution.options)
         if state is not None and isinstance(statement, Select):
@@ -183,12 +195,11 @@ class Guarding:
         found = execution.of(statement).under(options)
         plan = self._routing.plan(found)
         if plan[0].refusal is None:
-            before, after = resolved(execution.statement), statement
-            if isinstance(statement, Insert):
-                before, after = selected(before), selected(after)
             mentions = self._routing.wiring.planner.mentions
-            if mentions(before, execution.params) != mentions(after, execution.params):
-                raise outside("the criterion of the key does not fit an alias in it")
+            params = execution.params
+            for before, after in _parts(resolved(execution.statement), statement):
+                if mentions(before, params) != mentions(after, params):
+                    raise outside("the criterion of the key does not fit an alias in it")
         return found, plan
 
     # -- objects ---------------------------------------------------------------------------
@@ -244,6 +255,16 @@ class Guarding:
         if any(name not in state.dict or one.is_forgotten(state) for name in one.names):
             return None
         return one.reader.normalise(one.committed(state))
+
+
+def _parts(before: Any, after: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what a statement reads, without and with the criteria."""
+    if not isinstance(after, Insert):
+        yield before, after
+    elif selected(after) is not None:
+        yield selected(before), selected(after)
+    else:
+        yield from zip(subqueries(before), subqueries(after), strict=True)
 
 
 def _restrictions(statement: Any, guard: Guard) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.orm import Mapper
 
 from router.errors import CrossShardError
+from router.hooks.mappers import is_named_by
 from router.route.binds import Binding, ReferenceTable, ShardedTable, UnshardedTable
 from router.route.outside import outside
 from router.route.rows import homes_of_rows
@@ -133,7 +134,7 @@ class Writes:
         binding = self._bulk_binding(mapper)
         if isinstance(binding, UnshardedTable):
             return {binding.keyspace.database: list(rows)}
-        if not binding.identified:
+        if not binding.identified or not is_named_by(mapper, binding.table, binding.key):
             what = f"rows of {binding.table.fullname} name no shard by their primary key"
             fix = "change the objects in the session and flush"
             raise CrossShardError("R305", what, fix=fix)
@@ -182,21 +183,23 @@ class Writes:
             return
         for one in self._wiring.states.placement(mapper).keys:
             binding = one.reader.binding
-            if not binding.identified:
+            if not binding.identified or not is_named_by(mapper, binding.table, binding.key):
                 fix = "change the objects in the session and flush"
                 what = f"a primary key of {binding.table.fullname} does not say whose row it is"
                 raise outside(what, fix)
 
     def _admit_object(self, state: Any, placement: Placement) -> None:
         """Raise if a guard is on and an object is not known to have its key."""
-        guard = self._routing.pins.guard
+        guard, states = self._routing.pins.guard, self._wiring.states
         if guard is None:
             return
-        for one in placement.keys:
-            if state.key is None:
-                guard.only.admit_key(one.reader.binding, self._wiring.states.new_key(state, one))
         if state.key is not None:
             self._admit_identity(state.mapper)
+        for one in placement.keys:
+            # The row is named by the attributes, whatever the identity says.
+            named = state.key is not None
+            key = one.reader.normalise(one.raw(state)) if named else states.new_key(state, one)
+            guard.only.admit_key(one.reader.binding, key)
         self._routing.guarding.admit_object(guard.only, state)
 
     def _bulk_binding(self, mapper: Mapper[Any]) -> UnshardedTable | ShardedTable:

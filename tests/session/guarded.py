@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
+from sqlalchemy.ext.asyncio import AsyncAttrs
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -40,7 +41,7 @@ MINE, OTHER, ELSEWHERE = 1, 3, 2
 """The guarded tenant, one on the same shard, one on another."""
 
 
-class Base(DeclarativeBase):
+class Base(AsyncAttrs, DeclarativeBase):
     """Base of the models."""
 
 
@@ -215,10 +216,12 @@ def shard_map(urls: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def tenants(urls: list[str]) -> Iterator[Router]:
+def tenants(urls: list[str], data: dict[str, Any] | None = None) -> Iterator[Router]:
     """Yield a router with three tenants' rows, past the session: it is under test."""
-    with Router.from_dict(shard_map(urls), metadata=Base.metadata) as router:
+    with Router.from_dict(data or shard_map(urls), metadata=Base.metadata) as router:
         router.create_all()
+        for directory in router.wiring.directories.values():
+            directory.place({(one,): f"s{one % 2}" for one in (MINE, OTHER, ELSEWHERE)})
         for name in ("d0", "d1"):
             with router.engines[name].begin() as connection:
                 connection.execute(insert(Tag), TAGS)

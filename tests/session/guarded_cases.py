@@ -191,6 +191,27 @@ def updated(session: Session) -> list[Any]:
     return [one if isinstance(one, int) else one.rowcount for one in found]
 
 
+def valued(session: Session) -> list[Any]:
+    """Return what writes leave whose values are read from other rows."""
+    other = aliased(Note)
+    total = select(func.sum(Order.total)).scalar_subquery()
+    below = exists().where(Line.note_id == other.id)
+    counted = select(func.count(other.id)).where(below).scalar_subquery()
+    session.execute(insert(Order).values(tenant_id=MINE, number=30, total=total))
+    session.execute(insert(Order).values(tenant_id=MINE, number=31, total=total + counted))
+    session.execute(insert(orders).values(tenant_id=MINE, number=32, total=counted))
+    last = select(func.max(Order.number)).where(Order.tenant_id == Note.tenant_id)
+    session.execute(update(Note).values(title=last.scalar_subquery()))
+    session.execute(update(Line).where(Line.note_id == Note.id).values(text=Note.title))
+    named = update(Tenant).where(other.tenant_id == Tenant.id).values(name=other.title)
+    session.execute(named, execution_options=FETCH)
+    return [
+        *rows(session, select(Order.number, Order.total)),
+        *rows(session, select(Line.id, Line.text)),
+        *rows(session, select(Tenant.name)),
+    ]
+
+
 FETCH = {"synchronize_session": "fetch"}
 
 ANSWERED: Mapping[str, Case] = {
@@ -334,6 +355,7 @@ ANSWERED: Mapping[str, Case] = {
     "bulk": in_bulk,
     "insert": inserted,
     "update and delete": updated,
+    "values of other rows": valued,
     "returning": lambda s: rows(
         s, update(Order).values(total=9).returning(Order.tenant_id, Order.number)
     ),
@@ -456,6 +478,21 @@ REFUSED: Mapping[str, Case] = {
         select(insert(Note).values(id=99, tenant_id=OTHER, title="x").returning(Note.id).cte())
     ),
     "insert": do(insert(Order).values(tenant_id=OTHER, number=9)),
+    "values of core": do(
+        insert(Order).values(
+            tenant_id=MINE, number=9, total=select(func.sum(orders.c.total)).scalar_subquery()
+        )
+    ),
+    "values of core below": do(
+        insert(Order).values(
+            tenant_id=MINE,
+            number=9,
+            total=select(func.count(Note.id))
+            .where(exists(select(orders.c.number)))
+            .scalar_subquery(),
+        )
+    ),
+    "update from core": do(update(Line).where(Line.note_id == notes.c.id).values(text="x")),
     "insert of rows": do(insert(Order), [{"tenant_id": one, "number": 9} for one in (MINE, OTHER)]),
     "insert from select": do(
         insert(Note).from_select(
