@@ -57,6 +57,12 @@ class Proxy:
         with self._lock:
             self._is_cut = False
 
+    def turn(self, port: int) -> None:
+        """Stand before another server from now on."""
+        with self._lock:
+            self._target = port
+        self.drop()
+
     def close(self) -> None:
         """End everything."""
         self.cut()
@@ -114,6 +120,7 @@ class Replicated(ABC):
         self.replicas: list[Server] = []
         self.proxies: list[Proxy] = []
         self._killed: set[int] = set()
+        self._promoted: set[int] = set()
 
     @contextmanager
     def running(self) -> Iterator[Self]:
@@ -167,8 +174,9 @@ class Replicated(ABC):
 
     @property
     def alive(self) -> list[int]:
-        """The replicas that have not been killed."""
-        return [number for number in range(REPLICAS) if number not in self._killed]
+        """The replicas that have not been killed, nor promoted."""
+        gone = self._killed | self._promoted
+        return [number for number in range(REPLICAS) if number not in gone]
 
     def kill(self, number: int) -> None:
         """Kill a replica's process, for good."""
@@ -187,6 +195,10 @@ class Replicated(ABC):
     @abstractmethod
     def resume(self, number: int = 0) -> None:
         """Let a replica replay again."""
+
+    @abstractmethod
+    def promote(self, number: int) -> None:
+        """Let a replica replay nothing any more, and take writes of its own, for good."""
 
     @abstractmethod
     def _make_primary(self) -> Server: ...
@@ -280,6 +292,11 @@ class ReplicatedPostgres(Replicated):
         """Let a replica replay again."""
         self._on(number, "SELECT pg_wal_replay_resume()")
 
+    def promote(self, number: int) -> None:
+        """Let a replica replay nothing any more, and take writes of its own, for good."""
+        self._promoted.add(number)
+        assert self._on(number, "SELECT pg_promote()")
+
     def _on(self, number: int, statement: str) -> object:
         server = self.replicas[number]
         assert isinstance(server, PostgresServer)
@@ -308,7 +325,8 @@ class _Maria(MariaDBServer):
 
     def _first_statements(self) -> Path:
         file = super()._first_statements()
-        rights = "REPLICATION SLAVE, REPLICATION SLAVE ADMIN, BINLOG MONITOR"
+        rights = "RELOAD, READ_ONLY ADMIN, BINLOG MONITOR, REPLICATION SLAVE"
+        rights += ", REPLICATION SLAVE ADMIN"
         with file.open("a", encoding="utf-8") as out:
             out.write(f"GRANT {rights} ON *.* TO '{flags.ROLE}'@'%';\n")
         return file
@@ -342,6 +360,11 @@ class ReplicatedMariaDB(Replicated):
     def resume(self, number: int = 0) -> None:
         """Let a replica replay again."""
         self._on(number, "START SLAVE SQL_THREAD")
+
+    def promote(self, number: int) -> None:
+        """Let a replica replay nothing any more, and take writes of its own, for good."""
+        self._promoted.add(number)
+        self._on(number, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")
 
     def _on(self, number: int, *statements: str) -> object:
         engine = create_engine(self.replicas[number].url(), poolclass=NullPool)
