@@ -27,6 +27,9 @@ _OF_REPLICA = {
     "mysql": (f"SELECT CASE WHEN {_GUARDED} THEN @@global.gtid_executed END", of_mysql),
 }
 
+# Kept with a connection of the driver, for as long as that lives.
+_REPLAYED = "router.replayed"
+
 
 def position_of_primary(connection: Connection) -> Position | None:
     """Return a position that covers every commit so far; None if the server has none."""
@@ -35,7 +38,18 @@ def position_of_primary(connection: Connection) -> Position | None:
 
 def position_of_replica(connection: Connection) -> Position | None:
     """Return what the server has replayed; None if it is no replica, or has nothing."""
-    return _position(connection, _OF_REPLICA)
+    position = _position(connection, _OF_REPLICA)
+    connection.info[_REPLAYED] = position
+    return position
+
+
+def has_replayed(connection: Connection, wanted: Position) -> bool:
+    """Return whether the server is known to have replayed `wanted`, without asking it.
+
+    Known of this very connection: the next one may be to another server at the address.
+    """
+    known: Position | None = connection.info.get(_REPLAYED)
+    return known is not None and known.covers(wanted)
 
 
 def _position(connection: Connection, queries: Any) -> Position | None:

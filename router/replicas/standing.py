@@ -43,10 +43,6 @@ class Member:
     down_until: float | None = None
     is_out: bool = False
 
-    def covers(self, wanted: Position) -> bool:
-        """Return whether it is known to have replayed `wanted`."""
-        return self.replayed is not None and self.replayed.covers(wanted)
-
 
 @dataclass(slots=True)
 class _Marks:
@@ -180,9 +176,11 @@ class Standing:
 
     def note(self, member: Member, replayed: Position | None) -> None:
         """Remember how far a replica is."""
-        member.replayed = replayed
+        before, member.replayed = member.replayed, replayed
         found = self._marks.latest_of(replayed) if replayed is not None else None
-        if replayed is None or found is not None:
+        # A replica does not go back: that is another server at its address.
+        stays = replayed is not None and (before is None or replayed.covers(before))
+        if found is not None or not stays:
             member.current = found
 
     # -- outages ---------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from router.hooks.loaders import statement_options
 from router.hooks.statements import is_opaque, resolved
 from router.hooks.transaction import begin_lending, end_lending
 from router.replicas import tokens
-from router.replicas.asking import position_of_replica
+from router.replicas.asking import has_replayed, position_of_replica
 from router.replicas.fleet import Fleet
 from router.replicas.positions import UNKNOWN, Gtids, GtidSet, Lsn, Position, Unknown
 from router.replicas.roles import Reading, Role
@@ -156,8 +156,6 @@ class Readers:
             return False
         del self._chosen()[database]
         reader.release()
-        # What answers next may be another server at its address.
-        reader.member.replayed = None
         # The first time it may only have been the connection that was gone.
         if reader.member in tried:
             self._fleet.standings[database].failed(reader.member, error)
@@ -265,12 +263,12 @@ class Readers:
         deadline: float,
     ) -> bool:
         """Wait until a replica has replayed what is wanted; return whether it has."""
-        if wanted is None or member.covers(wanted):
+        if wanted is None or has_replayed(connection, wanted):
             return True
         standing = self._fleet.standings[database]
         while True:
             standing.note(member, position_of_replica(connection))
-            if member.covers(wanted):
+            if has_replayed(connection, wanted):
                 return True
             left = deadline - standing.clock()
             if left <= 0:

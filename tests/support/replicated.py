@@ -162,8 +162,12 @@ class Replicated(ABC):
 
     def catch_up(self) -> None:
         """Wait until all replicas that are left have everything."""
+        self.catch_up_with(*self.alive)
+
+    def catch_up_with(self, *numbers: int) -> None:
+        """Wait until these replicas have everything."""
         wanted = self._written()
-        for number in self.alive:
+        for number in numbers:
             assert eventually(lambda number=number: self._has(number, wanted))
 
     def restore(self) -> None:
