@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import select, update
 
@@ -23,12 +25,12 @@ def rename(world: World, name: str) -> str:
 
 
 @pytest.fixture
-def turned(open_world: OpenWorld, request: pytest.FixtureRequest) -> World:
+def turned(open_world: OpenWorld) -> Iterator[World]:
     """A router whose only replica is current, and a server that is not, behind the same port."""
     world = open_world(max_lag=10, check_every=1, wait=0, weights=(1,))
     servers = world.servers
-    request.addfinalizer(lambda: servers.proxies[0].turn(servers.replicas[0].port))
-    return world
+    yield world
+    servers.proxies[0].turn(servers.replicas[0].port)
 
 
 def turn(world: World) -> None:
