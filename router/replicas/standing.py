@@ -83,6 +83,7 @@ class Standing:
         self.settings = settings
         # SQLite has no log that could be compared.
         self.has_positions = database.url.get_backend_name() != "sqlite"
+        self.is_serializable = _is_serializable(database)
         self.members = tuple(
             Member(number, one.weight, _place(one.url.host or one.url.database, one.url.port))
             for number, one in enumerate(database.replicas)
@@ -208,6 +209,19 @@ class Standing:
     def after_fork(self) -> None:
         """Forget that a thread of the parent was looking."""
         self._looking = threading.Lock()
+
+
+def _is_serializable(database: Database) -> bool:
+    given = {**dict(database.engine.get("execution_options", {})), **database.engine}
+    return is_serializable(given.get("isolation_level"))
+
+
+def is_serializable(level: object) -> bool:
+    """Return whether transactions of an isolation level cannot be read from replicas.
+
+    A replica of PostgreSQL has none; one of MariaDB or MySQL locks nothing for them that counts.
+    """
+    return str(level or "").upper() == "SERIALIZABLE"
 
 
 def _place(host: str | None, port: int | None) -> str:

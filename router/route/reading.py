@@ -19,7 +19,7 @@ from router.hooks.statements import cache_key, new_cache
 from router.hooks.trace import trace
 from router.route.binds import BindTable
 from router.route.comparisons import Comparisons
-from router.route.facts import Facts, UnreadableError
+from router.route.facts import Facts, UnreadableError, WritingError
 from router.route.harmless import is_harmless
 from router.route.parameters import Parameters
 from router.route.shape import Shape
@@ -92,7 +92,8 @@ class Reading:
         try:
             return make()
         except (UnreadableError, sa_exc.CompileError) as error:
-            return Shape(refusal=unfollowed(str(error)))
+            writes = isinstance(error, WritingError)
+            return Shape(refusal=unfollowed(str(error)), writes=writes)
 
     def _remember(self, key: Any, shape: Shape) -> None:
         if key is not None:

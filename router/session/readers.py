@@ -25,7 +25,7 @@ from router.replicas.asking import has_replayed, position_of_replica
 from router.replicas.fleet import Fleet
 from router.replicas.positions import UNKNOWN, Gtids, GtidSet, Lsn, Position, Unknown
 from router.replicas.roles import Reading, Role
-from router.replicas.standing import Member
+from router.replicas.standing import Member, is_serializable
 from router.route.shape import Shape
 from router.route.target import Target
 from router.session.execution import Execution
@@ -91,9 +91,9 @@ class Readers:
         """Return the execution with whether it may go to a replica; note the first write."""
         statement = resolved(execution.statement)
         role = self._role(statement, execution.options)
-        writes = shape.locks or isinstance(statement, UpdateBase)
+        writes = shape.locks or shape.writes or isinstance(statement, UpdateBase)
         declared = role is Role.REPLICA and not writes
-        if reads:
+        if reads and not shape.writes:
             if not shape.is_harmless:
                 # A function that is not known may write, and its session has to see that.
                 root = self._routing.session._routed_transaction()
@@ -184,7 +184,7 @@ class Readers:
         return self._routing.session._connection_to(database)
 
     def _reader(self, database: str) -> Reader | None:
-        if database not in self._fleet:
+        if database not in self._fleet or self._fleet.standings[database].is_serializable:
             return None
         session = self._routing.session
         root = session._routed_transaction()
@@ -200,9 +200,7 @@ class Readers:
         innermost: Any = session.get_nested_transaction() or root
         usable: bool = innermost.is_usable()
         given = getattr(session, "execution_options", None) or {}
-        # A replica of PostgreSQL has no serializable transactions.
-        level = str(given.get("isolation_level", "")).upper()
-        return usable and level != "SERIALIZABLE"
+        return usable and not is_serializable(given.get("isolation_level"))
 
     def _chosen(self) -> dict[str, Reader]:
         root = self._routing.session._routed_transaction()
@@ -220,16 +218,25 @@ class Readers:
         deadline = standing.clock() + standing.settings.wait
         again = self._again.pop(database, None)
         for member in [again] if again else self._fleet.candidates(database):
+            reader = self._attempt(database, member, wanted, deadline)
+            if reader is not None:
+                return reader
+        return self._choose(database) if again else None
+
+    def _attempt(
+        self, database: str, member: Member, wanted: Position | None, deadline: float
+    ) -> Reader | None:
+        """Open a connection to a replica, perhaps in place of one that has died in its pool."""
+        for is_last in (False, True):
             try:
-                reader = self._open(database, member, wanted, deadline)
+                return self._open(database, member, wanted, deadline)
             except sa_exc.DBAPIError as error:
                 if not _is_lost(error):
                     raise
-                standing.failed(member, error)
-            else:
-                if reader is not None:
-                    return reader
-        return self._choose(database) if again else None
+                if is_last or not error.connection_invalidated:
+                    self._fleet.standings[database].failed(member, error)
+                    break
+        return None
 
     def _open(
         self, database: str, member: Member, wanted: Position | None, deadline: float
@@ -278,7 +285,7 @@ class Readers:
     # -- what has to be seen ---------------------------------------------------------------
 
     def written(
-        self, engines: Iterable[Engine], unproven: Iterable[str], *, is_known: bool
+        self, engines: Iterable[Engine], unproven: Iterable[str], unknown: Iterable[str] | None
     ) -> None:
         """Remember that a transaction which may have written has ended.
 
@@ -288,19 +295,18 @@ class Readers:
             Those of the databases that it wrote to.
         unproven:
             The names of those where it may have.
-        is_known:
-            Whether it is known how it ended.
+        unknown:
+            The names of those where it may still be committed; None for all.
         """
         name_of = self._routing.wiring.engines.name_of
         names = {*map(name_of, engines), *unproven}
+        later = names if unknown is None else set(unknown)
         for name in self._fleet.standings:
-            if name not in names:
-                continue
-            if is_known:
-                self._unsettled.add(name)
-            else:
-                # It may still be committed, and nobody can say when.
+            if name in later:
+                # Nobody can say when.
                 self._wanted[name] = UNKNOWN
+            elif name in names:
+                self._unsettled.add(name)
 
     def _wanted_of(self, database: str) -> Position | None:
         """Return what a replica of `database` must have replayed; None if anything will do.
