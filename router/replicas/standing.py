@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import exc as sa_exc
@@ -137,15 +138,20 @@ class Standing:
         self,
         of_primary: Callable[[], Position | None],
         of_replica: Callable[[Member], Position | None],
+        patience: float | None = None,
     ) -> None:
-        """Ask the primary and the replicas how far they are, unless another thread does."""
+        """Ask the primary and the replicas how far they are, unless another thread does.
+
+        A replica is left alone that was asked for the seconds of `patience` when we were stopped.
+        """
         if not self._looking.acquire(blocking=False):
             return
         try:
             self._mark(of_primary)
             for member in self.members:
                 if not self._is_down(member, self.clock()):
-                    self._ask(member, of_replica)
+                    with self.noticing(member, patience):
+                        self._ask(member, of_replica)
             self._next_look = self.clock() + self.settings.check_every
         finally:
             self._looking.release()
@@ -186,7 +192,7 @@ class Standing:
 
     # -- outages ---------------------------------------------------------------------------
 
-    def failed(self, member: Member, error: Exception) -> None:
+    def failed(self, member: Member, error: BaseException) -> None:
         """Leave a replica alone for a while that does not answer; say so once."""
         member.down_until = self.clock() + self.settings.retry_after
         member.replayed = member.current = None
@@ -199,6 +205,22 @@ class Standing:
                 _reason(error),
             )
 
+    @contextmanager
+    def noticing(self, member: Member, patience: float | None) -> Iterator[None]:
+        """Leave a replica alone for a while that was waited for in vain for so many seconds.
+
+        What ends the wait is an interruption, and one that comes sooner says nothing of it.
+        """
+        started = self.clock()
+        try:
+            yield
+        except (sa_exc.DBAPIError, sa_exc.TimeoutError):
+            raise
+        except BaseException as error:
+            if patience is not None and self.clock() - started >= patience:
+                self.failed(member, error)
+            raise
+
     def answered(self, member: Member) -> None:
         """Take note of a replica that answers."""
         member.down_until = None
@@ -207,8 +229,9 @@ class Standing:
             _logger.info("replica %s of database %s answers again", member.place, self.name)
 
     def after_fork(self) -> None:
-        """Forget that a thread of the parent was looking."""
+        """Forget that a thread of the parent was looking, and what it was to choose next."""
         self._looking = threading.Lock()
+        self.random.seed()
 
 
 def _is_serializable(database: Database) -> bool:
@@ -228,7 +251,7 @@ def _place(host: str | None, port: int | None) -> str:
     return f"{host}:{port}" if port else str(host or "")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     # Of the driver's error only its kind: its text may quote what it was connected with.
     if isinstance(error, RouterError):
         return error.what

@@ -7,6 +7,7 @@ and once it has begun to write, those of all databases do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,8 @@ class Readers:
         self._unsettled: set[str] = set()
         # Replicas whose connections were lost, which are asked once more on other ones.
         self._again: dict[str, Member] = {}
+        # For how many seconds a replica is waited for by one who has no time left then.
+        self._patience: float | None = None
 
     # -- statements ------------------------------------------------------------------------
 
@@ -130,24 +133,40 @@ class Readers:
 
     def read(
         self,
-        database: str,
-        reading: Reading,
+        place: tuple[str, Reading],
         call: Callable[..., Any],
         arguments: Mapping[str, Any],
+        seconds: float | None,
     ) -> Any:
-        """Make `call` where `database` is read; again, if a replica turns out to be gone."""
+        """Make `call` where a database is read; again, if a replica turns out to be gone.
+
+        A replica is left alone that has not answered in the `seconds` that shards have.
+        """
+        database = place[0]
+        # A little of their time was gone when this began.
+        self._patience = None if seconds is None else 0.9 * seconds
         tried: list[Member] = []
+        started = time.monotonic()
         while True:
             try:
-                result = call(bind_arguments={**arguments, "reading": (database, reading)})
+                result = call(bind_arguments={**arguments, "reading": place})
             except sa_exc.DBAPIError as error:
                 if not self._gives_way(database, error, tried):
                     raise
+            except BaseException as error:
+                self._give_up(database, error, time.monotonic() - started)
+                raise
             else:
                 reader = self._chosen().get(database)
                 if reader is not None:
                     reader.has_answered = True
                 return result
+
+    def _give_up(self, database: str, error: BaseException, seconds: float) -> None:
+        """Take note of a replica that has taken all the time it had."""
+        reader = self._chosen().get(database)
+        if reader is not None and self._patience is not None and seconds >= self._patience:
+            self._fleet.standings[database].failed(reader.member, error)
 
     def _gives_way(self, database: str, error: sa_exc.DBAPIError, tried: list[Member]) -> bool:
         """Let go of a replica that was lost before it has answered anything."""
@@ -217,7 +236,7 @@ class Readers:
         standing = self._fleet.standings[database]
         deadline = standing.clock() + standing.settings.wait
         again = self._again.pop(database, None)
-        for member in [again] if again else self._fleet.candidates(database):
+        for member in [again] if again else self._fleet.candidates(database, self._patience):
             reader = self._attempt(database, member, wanted, deadline)
             if reader is not None:
                 return reader
@@ -227,14 +246,16 @@ class Readers:
         self, database: str, member: Member, wanted: Position | None, deadline: float
     ) -> Reader | None:
         """Open a connection to a replica, perhaps in place of one that has died in its pool."""
+        standing = self._fleet.standings[database]
         for is_last in (False, True):
             try:
-                return self._open(database, member, wanted, deadline)
+                with standing.noticing(member, self._patience):
+                    return self._open(database, member, wanted, deadline)
             except sa_exc.DBAPIError as error:
                 if not _is_lost(error):
                     raise
                 if is_last or not error.connection_invalidated:
-                    self._fleet.standings[database].failed(member, error)
+                    standing.failed(member, error)
                     break
         return None
 

@@ -36,6 +36,8 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         self._is_cut = False
+        self._flows = threading.Event()
+        self._flows.set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -45,15 +47,21 @@ class Proxy:
             self._is_cut = True
         self.drop()
 
+    def stall(self) -> None:
+        """Take connections, and let nothing through, until mended or cut."""
+        self._flows.clear()
+
     def drop(self) -> None:
         """End all connections there are."""
+        self._flows.set()
         with self._lock:
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
     def mend(self) -> None:
-        """Take connections again."""
+        """Take connections again, and let everything through."""
+        self._flows.set()
         with self._lock:
             self._is_cut = False
 
@@ -98,10 +106,10 @@ class Proxy:
             with self._lock:
                 self._open = [one for one in self._open if one not in (near, far)]
 
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self._flows.wait()
                 sink.sendall(data)
         for one in (source, sink):
             with suppress(OSError):
