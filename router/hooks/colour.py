@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 
+from router.lanes.lane import current_lane
+
 __all__ = [
     "among_tasks",
     "await_only",
@@ -36,8 +38,11 @@ among_tasks: ContextVar[bool] = ContextVar("among_tasks", default=False)
 
 
 def pause(seconds: float) -> None:
-    """Sleep; below asyncio, others go on meanwhile."""
-    if in_greenlet():
+    """Sleep; in a lane or below asyncio, others go on meanwhile."""
+    lane = current_lane()
+    if lane is not None:
+        lane.sleep(seconds)
+    elif in_greenlet():
         await_only(asyncio.sleep(seconds))
     else:
         time.sleep(seconds)

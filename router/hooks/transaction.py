@@ -187,6 +187,7 @@ class RoutedTransaction(SessionTransaction):
             # Of several databases, some may have released it when it failed in another one.
             if self._is_several():
                 forget_ended(self)
+            self._leave_replicas()
         elif self._is_several() and self.session._transaction is self and self._is_open():
             error = self._end_together(roll_back)
         super().rollback(_capture_exception, _to_root)
@@ -247,11 +248,21 @@ class RoutedTransaction(SessionTransaction):
         session: Any = self.session
         if self.wrote or self.unproven:
             is_known = self._state is SessionTransactionState.COMMITTED or not self._commits
-            session._has_written(self.wrote, self.unproven, is_known)
+            unresolved = self.ending.unresolved if self.ending is not None else ()
+            session._has_written(self.wrote, self.unproven, unresolved, is_known)
         if self.beside:
             calls = [partial(one.release, invalidate) for one in self.beside.values()]
             self.beside = None
             session._end_all(calls)
+
+    def _leave_replicas(self) -> None:
+        """Read from primaries from now on, after a savepoint that replicas know nothing of.
+
+        Where a statement has failed, PostgreSQL answers nothing more until the transaction ends.
+        """
+        root: Any = self.session.get_transaction()
+        if root is not None and root.beside:
+            root.leads = True
 
     def is_usable(self) -> bool:
         """Return whether statements can be executed in the transaction now."""

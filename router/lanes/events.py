@@ -1,4 +1,4 @@
-"""What a hub waits for: sockets that become ready, and jobs that end in other threads."""
+"""What a hub waits for: sockets that become ready, jobs that end in other threads, and time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from selectors import EVENT_READ, EVENT_WRITE
@@ -37,6 +38,18 @@ class Watched:
     def note(self, found: int) -> None:
         """Remember what poll() has found."""
         self.ready = _ready(found, self.state)
+
+
+class Alarm:
+    """A moment that a lane waits for."""
+
+    __slots__ = ("due",)
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+
+
+Event = Job | Watched | Alarm
 
 
 class Glance:
@@ -71,11 +84,12 @@ class Events:
         # Each wait is for a few sockets and short: epoll would cost more calls than it saves.
         self._poll = select.poll()
         self._watched: dict[int, Watched] = {}
+        self._alarms: set[Alarm] = set()
         self._bell: Bell | None = None
 
     def __len__(self) -> int:
-        """Return the number of sockets."""
-        return len(self._watched)
+        """Return the number of sockets and alarms."""
+        return len(self._watched) + len(self._alarms)
 
     def put(self, job: Job) -> None:
         """Say that a job has ended; for any thread."""
@@ -95,11 +109,29 @@ class Events:
         del self._watched[watched.fileno]
         self._poll.unregister(watched.fileno)
 
-    def wait(self, seconds: float | None, *, jobs: bool) -> list[Job | Watched]:
-        """Return what has ended or is ready; nothing if the time is over, and often before.
+    def wake_after(self, seconds: float) -> Alarm:
+        """Wait for a moment from now on."""
+        alarm = Alarm(time.monotonic() + seconds)
+        self._alarms.add(alarm)
+        return alarm
+
+    def silence(self, alarm: Alarm) -> None:
+        """Wait for a moment no more."""
+        self._alarms.discard(alarm)
+
+    def wait(self, seconds: float | None, *, jobs: bool) -> list[Event]:
+        """Return what has ended, is ready or due; nothing if the time is over, and often before.
 
         Without `jobs`, none is under way.
         """
+        if not self._alarms:
+            return self._wait(seconds, jobs)
+        left = min(alarm.due for alarm in self._alarms) - time.monotonic()
+        found = self._wait(left if seconds is None else min(left, seconds), jobs)
+        now = time.monotonic()
+        return [*found, *(alarm for alarm in self._alarms if alarm.due <= now)]
+
+    def _wait(self, seconds: float | None, jobs: bool) -> list[Event]:
         if seconds is not None:
             seconds = max(0.0, seconds)
         if not self._watched:
@@ -116,15 +148,15 @@ class Events:
         ended = self._ended()
         return [*ended, *self._ready(0.0 if ended else seconds), *self._ended()]
 
-    def _ended(self) -> list[Job | Watched]:
-        ended: list[Job | Watched] = []
+    def _ended(self) -> list[Event]:
+        ended: list[Event] = []
         with suppress(Empty):
             while True:
                 ended.append(self._jobs.get_nowait())
         return ended
 
-    def _ready(self, seconds: float | None) -> list[Job | Watched]:
-        ready: list[Job | Watched] = []
+    def _ready(self, seconds: float | None) -> list[Event]:
+        ready: list[Event] = []
         limit = INTERVAL if seconds is None else min(seconds, INTERVAL)
         for fileno, found in self._poll.poll(math.ceil(limit * 1000)):
             watched = self._watched.get(fileno)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from greenlet import getcurrent
 
-from router.lanes.events import Events, Watched
+from router.lanes.events import Event, Events
 from router.lanes.lane import (
     AbandonedError,
     Lane,
@@ -45,7 +45,7 @@ class _Wait(NamedTuple):
     """What a lane waits for."""
 
     lane: Lane | None
-    link: Link
+    link: Link | None
     connection: Any
     undo: Callable[[Any], object] | None
 
@@ -69,7 +69,7 @@ class Hub:
         self.has_failed = False
         self.deadline = _deadline(seconds)
         self._lost = False
-        self._waiting: dict[Job | Watched, _Wait] = {}
+        self._waiting: dict[Event, _Wait] = {}
         self._paused: deque[Lane] = deque()
         self._ready: deque[Lane] = deque()
         self._lanes = [lane_of(self, call) for call in calls]
@@ -106,6 +106,16 @@ class Hub:
         finally:
             del self._waiting[watched]
             self.events.forget(watched)
+
+    def sleep(self, lane: Lane, seconds: float) -> None:
+        """Let other lanes go on for a moment, the end of which a stop waits for."""
+        alarm = self.events.wake_after(seconds)
+        self._waiting[alarm] = _Wait(lane, None, None, None)
+        try:
+            self.home.switch()
+        finally:
+            self._waiting.pop(alarm, None)
+            self.events.silence(alarm)
 
     def pause(self, lane: Lane) -> None:
         """Let other lanes go on until something is free that was held."""
@@ -195,7 +205,7 @@ class Hub:
             self._cancel()
             self._settle(CANCEL_SECONDS)
             for found in self._waiting.values():
-                if found.lane is not None:
+                if found.lane is not None and found.link is not None:
                     found.link.sever(found.connection)
             self._settle(SEVER_SECONDS)
         finally:
@@ -207,16 +217,15 @@ class Hub:
 
     def _cancel(self) -> None:
         for job, found in list(self._waiting.items()):
-            if found.connection is not None:
-                self._ask_to_cancel(found)
+            if found.link is not None and found.connection is not None:
+                self._ask_to_cancel(found.link, found.connection)
             elif found.lane is not None and isinstance(job, Job):
                 # Somebody is connecting: that can be left to itself.
                 del self._waiting[job]
                 job.afterwards(partial(_undo, job, found.undo))
                 found.lane.throw(AbandonedError("another shard has failed"))
 
-    def _ask_to_cancel(self, found: _Wait) -> None:
-        link, connection = found.link, found.connection
+    def _ask_to_cancel(self, link: Link, connection: Any) -> None:
         job = Job(lambda: link.cancel(connection), self.events.put)
         # Waited for, so that it cannot hit a later statement of the connection.
         self._waiting[job] = _Wait(None, link, None, None)

@@ -104,6 +104,15 @@ class Lane(greenlet):
         with self.hold(connection):
             return self._wait(call, link, key, connection, cleans, undo)
 
+    def sleep(self, seconds: float) -> None:
+        """Wait for a moment, and let other lanes go on meanwhile."""
+        if self.hub.stopped:
+            raise AbandonedError(_FAILED)
+        if self._alone:
+            time.sleep(seconds)
+        else:
+            self.hub.sleep(self, seconds)
+
     def _wait(
         self,
         call: Callable[[], Any],

@@ -15,11 +15,20 @@ _OF_PRIMARY = {
     "mariadb": ("SELECT @@global.gtid_binlog_pos", of_mariadb),
     "mysql": ("SELECT @@global.gtid_executed", of_mysql),
 }
+# A server that was promoted goes on to say how far it had come: connections live on, while it
+# takes writes that nobody else has.  In newer MariaDB, `read_only` is a word.
+_GUARDED = "CAST(@@global.read_only AS CHAR) NOT IN ('0', 'OFF')"
 _OF_REPLICA = {
-    "postgresql": ("SELECT pg_last_wal_replay_lsn()", of_postgresql),
-    "mariadb": ("SELECT @@global.gtid_slave_pos", of_mariadb),
-    "mysql": ("SELECT @@global.gtid_executed", of_mysql),
+    "postgresql": (
+        "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END",
+        of_postgresql,
+    ),
+    "mariadb": (f"SELECT CASE WHEN {_GUARDED} THEN @@global.gtid_slave_pos END", of_mariadb),
+    "mysql": (f"SELECT CASE WHEN {_GUARDED} THEN @@global.gtid_executed END", of_mysql),
 }
+
+# Kept with a connection of the driver, for as long as that lives.
+_REPLAYED = "router.replayed"
 
 
 def position_of_primary(connection: Connection) -> Position | None:
@@ -29,7 +38,18 @@ def position_of_primary(connection: Connection) -> Position | None:
 
 def position_of_replica(connection: Connection) -> Position | None:
     """Return what the server has replayed; None if it is no replica, or has nothing."""
-    return _position(connection, _OF_REPLICA)
+    position = _position(connection, _OF_REPLICA)
+    connection.info[_REPLAYED] = position
+    return position
+
+
+def has_replayed(connection: Connection, wanted: Position) -> bool:
+    """Return whether the server is known to have replayed `wanted`, without asking it.
+
+    Known of this very connection: the next one may be to another server at the address.
+    """
+    known: Position | None = connection.info.get(_REPLAYED)
+    return known is not None and known.covers(wanted)
 
 
 def _position(connection: Connection, queries: Any) -> Position | None:
@@ -56,7 +76,7 @@ def why_no_replica(connection: Connection) -> str | None:
         replays = bool(connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar())
         return None if replays else "it is not in recovery"
     if product in ("mariadb", "mysql"):
-        guarded = bool(connection.exec_driver_sql("SELECT @@global.read_only").scalar())
+        guarded = bool(connection.exec_driver_sql(f"SELECT {_GUARDED}").scalar())
         return None if guarded else "it is not read_only"
     return None
 

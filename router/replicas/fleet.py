@@ -59,18 +59,13 @@ class Fleet:
         """Return the engine of a replica."""
         return self._engines.replicas_of(database)[member.number]
 
-    def candidates(self, database: str) -> Iterator[Member]:
+    def candidates(self, database: str, patience: float | None) -> Iterator[Member]:
         """Yield the replicas that may be read now, the first by weight; look at them if need be."""
         standing = self.standings[database]
         if standing.wants_look:
-            self.look(database)
+            replayed = partial(self.replayed, database)
+            standing.look(partial(self.position, database), replayed, patience)
         return standing.candidates()
-
-    def look(self, database: str) -> None:
-        """Ask a database and its replicas how far they are."""
-        self.standings[database].look(
-            partial(self.position, database), partial(self.replayed, database)
-        )
 
     def position(self, database: str) -> Position | None:
         """Return a position that covers all commits of a database so far; None if it has none."""

@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import exc as sa_exc
@@ -42,10 +43,6 @@ class Member:
     current: float | None = None
     down_until: float | None = None
     is_out: bool = False
-
-    def covers(self, wanted: Position) -> bool:
-        """Return whether it is known to have replayed `wanted`."""
-        return self.replayed is not None and self.replayed.covers(wanted)
 
 
 @dataclass(slots=True)
@@ -87,6 +84,7 @@ class Standing:
         self.settings = settings
         # SQLite has no log that could be compared.
         self.has_positions = database.url.get_backend_name() != "sqlite"
+        self.is_serializable = _is_serializable(database)
         self.members = tuple(
             Member(number, one.weight, _place(one.url.host or one.url.database, one.url.port))
             for number, one in enumerate(database.replicas)
@@ -140,15 +138,20 @@ class Standing:
         self,
         of_primary: Callable[[], Position | None],
         of_replica: Callable[[Member], Position | None],
+        patience: float | None = None,
     ) -> None:
-        """Ask the primary and the replicas how far they are, unless another thread does."""
+        """Ask the primary and the replicas how far they are, unless another thread does.
+
+        A replica is left alone that was asked for the seconds of `patience` when we were stopped.
+        """
         if not self._looking.acquire(blocking=False):
             return
         try:
             self._mark(of_primary)
             for member in self.members:
                 if not self._is_down(member, self.clock()):
-                    self._ask(member, of_replica)
+                    with self.noticing(member, patience):
+                        self._ask(member, of_replica)
             self._next_look = self.clock() + self.settings.check_every
         finally:
             self._looking.release()
@@ -180,14 +183,16 @@ class Standing:
 
     def note(self, member: Member, replayed: Position | None) -> None:
         """Remember how far a replica is."""
-        member.replayed = replayed
+        before, member.replayed = member.replayed, replayed
         found = self._marks.latest_of(replayed) if replayed is not None else None
-        if replayed is None or found is not None:
+        # A replica does not go back: that is another server at its address.
+        stays = replayed is not None and (before is None or replayed.covers(before))
+        if found is not None or not stays:
             member.current = found
 
     # -- outages ---------------------------------------------------------------------------
 
-    def failed(self, member: Member, error: Exception) -> None:
+    def failed(self, member: Member, error: BaseException) -> None:
         """Leave a replica alone for a while that does not answer; say so once."""
         member.down_until = self.clock() + self.settings.retry_after
         member.replayed = member.current = None
@@ -200,6 +205,22 @@ class Standing:
                 _reason(error),
             )
 
+    @contextmanager
+    def noticing(self, member: Member, patience: float | None) -> Iterator[None]:
+        """Leave a replica alone for a while that was waited for in vain for so many seconds.
+
+        What ends the wait is an interruption, and one that comes sooner says nothing of it.
+        """
+        started = self.clock()
+        try:
+            yield
+        except (sa_exc.DBAPIError, sa_exc.TimeoutError):
+            raise
+        except BaseException as error:
+            if patience is not None and self.clock() - started >= patience:
+                self.failed(member, error)
+            raise
+
     def answered(self, member: Member) -> None:
         """Take note of a replica that answers."""
         member.down_until = None
@@ -208,15 +229,29 @@ class Standing:
             _logger.info("replica %s of database %s answers again", member.place, self.name)
 
     def after_fork(self) -> None:
-        """Forget that a thread of the parent was looking."""
+        """Forget that a thread of the parent was looking, and what it was to choose next."""
         self._looking = threading.Lock()
+        self.random.seed()
+
+
+def _is_serializable(database: Database) -> bool:
+    given = {**dict(database.engine.get("execution_options", {})), **database.engine}
+    return is_serializable(given.get("isolation_level"))
+
+
+def is_serializable(level: object) -> bool:
+    """Return whether transactions of an isolation level cannot be read from replicas.
+
+    A replica of PostgreSQL has none; one of MariaDB or MySQL locks nothing for them that counts.
+    """
+    return str(level or "").upper() == "SERIALIZABLE"
 
 
 def _place(host: str | None, port: int | None) -> str:
     return f"{host}:{port}" if port else str(host or "")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     # Of the driver's error only its kind: its text may quote what it was connected with.
     if isinstance(error, RouterError):
         return error.what

@@ -46,6 +46,10 @@ class UnreadableError(Exception):
     """The statement has a part whose tables or rows cannot be followed."""
 
 
+class WritingError(UnreadableError):
+    """A query does more than read."""
+
+
 class UnreadableRowsError(UnreadableError):
     """The tables of the statement are known, but not what it says of their rows."""
 
@@ -85,7 +89,7 @@ class Facts:
     def read_query(self, query: Any) -> None:
         """Read a SELECT or a set operation as the whole statement."""
         if self.trace.writes:
-            raise UnreadableError(f"it does more than read: {self.trace.writes[0]}")
+            raise WritingError(f"it does more than read: {self.trace.writes[0]}")
         try:
             self._check_text()
             self._select(query, self.root, self.environment)

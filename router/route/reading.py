@@ -19,7 +19,7 @@ from router.hooks.statements import StatementCache, cache_key
 from router.hooks.trace import trace
 from router.route.binds import BindTable
 from router.route.comparisons import Comparisons
-from router.route.facts import Facts, UnreadableError
+from router.route.facts import Facts, UnreadableError, WritingError
 from router.route.harmless import is_harmless
 from router.route.parameters import Parameters
 from router.route.shape import Shape
@@ -101,7 +101,8 @@ class Reading:
         try:
             return make()
         except (UnreadableError, sa_exc.CompileError) as error:
-            return Shape(refusal=unfollowed(str(error)))
+            writes = isinstance(error, WritingError)
+            return Shape(refusal=unfollowed(str(error)), writes=writes)
 
     def _query_shape(self, statement: Any, binds: Sequence[BindParameter[Any]]) -> Shape:
         facts = self._query_facts(statement, binds)

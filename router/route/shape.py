@@ -88,7 +88,7 @@ class Shape:
     `fragments` are parts that SQLAlchemy passes on unread, `mentions` counts those of
     tables, columns whose table is not in sight, and tables that an outer join may miss.
     `is_harmless` says that nothing in a query can have an effect, or an answer that depends on
-    which copy of the data is asked.
+    which copy of the data is asked; `writes` that it is seen to write, in a CTE.
     `fresh` are the names by which an execution may give values to the columns of a write.
     """
 
@@ -108,6 +108,7 @@ class Shape:
     fragments: tuple[str, ...] = ()
     mentions: tuple[int, ...] = ()
     is_harmless: bool = False
+    writes: bool = False
     fresh: frozenset[str] = frozenset()
 
     @property

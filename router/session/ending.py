@@ -73,6 +73,11 @@ class Ending:
         """Whether nobody can tell yet how it has ended."""
         return self._coordinator is not None and self._coordinator.state is State.IN_DOUBT
 
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """The names of databases where it is committed, but cannot be seen yet."""
+        return self._coordinator.unresolved if self._coordinator is not None else ()
+
     def prepare(self) -> None:
         """Prepare those who have to commit together; nobody else."""
         if self._together:

@@ -89,7 +89,8 @@ class Execution:
         )
         arguments = {**self.arguments, **routing.binds_of(destination)}
         if self.reading is not None and routing.readers is not None:
-            return routing.readers.read(destination.database, self.reading, call, arguments)
+            place = destination.database, self.reading
+            return routing.readers.read(place, call, arguments, self.seconds)
         return call(bind_arguments=arguments)
 
     def write_on(

@@ -7,6 +7,7 @@ and once it has begun to write, those of all databases do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,11 @@ from router.hooks.loaders import statement_options
 from router.hooks.statements import is_opaque, resolved
 from router.hooks.transaction import begin_lending, end_lending
 from router.replicas import tokens
-from router.replicas.asking import position_of_replica
+from router.replicas.asking import has_replayed, position_of_replica
 from router.replicas.fleet import Fleet
 from router.replicas.positions import UNKNOWN, Gtids, GtidSet, Lsn, Position, Unknown
 from router.replicas.roles import Reading, Role
-from router.replicas.standing import Member
+from router.replicas.standing import Member, is_serializable
 from router.route.shape import Shape
 from router.route.target import Target
 from router.session.execution import Execution
@@ -82,6 +83,8 @@ class Readers:
         self._unsettled: set[str] = set()
         # Replicas whose connections were lost, which are asked once more on other ones.
         self._again: dict[str, Member] = {}
+        # For how many seconds a replica is waited for by one who has no time left then.
+        self._patience: float | None = None
 
     # -- statements ------------------------------------------------------------------------
 
@@ -91,9 +94,9 @@ class Readers:
         """Return the execution with whether it may go to a replica; note the first write."""
         statement = resolved(execution.statement)
         role = self._role(statement, execution.options)
-        writes = shape.locks or isinstance(statement, UpdateBase)
+        writes = shape.locks or shape.writes or isinstance(statement, UpdateBase)
         declared = role is Role.REPLICA and not writes
-        if reads:
+        if reads and not shape.writes:
             if not shape.is_harmless:
                 # A function that is not known may write, and its session has to see that.
                 root = self._routing.session._routed_transaction()
@@ -130,24 +133,40 @@ class Readers:
 
     def read(
         self,
-        database: str,
-        reading: Reading,
+        place: tuple[str, Reading],
         call: Callable[..., Any],
         arguments: Mapping[str, Any],
+        seconds: float | None,
     ) -> Any:
-        """Make `call` where `database` is read; again, if a replica turns out to be gone."""
+        """Make `call` where a database is read; again, if a replica turns out to be gone.
+
+        A replica is left alone that has not answered in the `seconds` that shards have.
+        """
+        database = place[0]
+        # A little of their time was gone when this began.
+        self._patience = None if seconds is None else 0.9 * seconds
         tried: list[Member] = []
+        started = time.monotonic()
         while True:
             try:
-                result = call(bind_arguments={**arguments, "reading": (database, reading)})
+                result = call(bind_arguments={**arguments, "reading": place})
             except sa_exc.DBAPIError as error:
                 if not self._gives_way(database, error, tried):
                     raise
+            except BaseException as error:
+                self._give_up(database, error, time.monotonic() - started)
+                raise
             else:
                 reader = self._chosen().get(database)
                 if reader is not None:
                     reader.has_answered = True
                 return result
+
+    def _give_up(self, database: str, error: BaseException, seconds: float) -> None:
+        """Take note of a replica that has taken all the time it had."""
+        reader = self._chosen().get(database)
+        if reader is not None and self._patience is not None and seconds >= self._patience:
+            self._fleet.standings[database].failed(reader.member, error)
 
     def _gives_way(self, database: str, error: sa_exc.DBAPIError, tried: list[Member]) -> bool:
         """Let go of a replica that was lost before it has answered anything."""
@@ -156,8 +175,6 @@ class Readers:
             return False
         del self._chosen()[database]
         reader.release()
-        # What answers next may be another server at its address.
-        reader.member.replayed = None
         # The first time it may only have been the connection that was gone.
         if reader.member in tried:
             self._fleet.standings[database].failed(reader.member, error)
@@ -186,7 +203,7 @@ class Readers:
         return self._routing.session._connection_to(database)
 
     def _reader(self, database: str) -> Reader | None:
-        if database not in self._fleet:
+        if database not in self._fleet or self._fleet.standings[database].is_serializable:
             return None
         session = self._routing.session
         root = session._routed_transaction()
@@ -202,9 +219,7 @@ class Readers:
         innermost: Any = session.get_nested_transaction() or root
         usable: bool = innermost.is_usable()
         given = getattr(session, "execution_options", None) or {}
-        # A replica of PostgreSQL has no serializable transactions.
-        level = str(given.get("isolation_level", "")).upper()
-        return usable and level != "SERIALIZABLE"
+        return usable and not is_serializable(given.get("isolation_level"))
 
     def _chosen(self) -> dict[str, Reader]:
         root = self._routing.session._routed_transaction()
@@ -221,17 +236,28 @@ class Readers:
         standing = self._fleet.standings[database]
         deadline = standing.clock() + standing.settings.wait
         again = self._again.pop(database, None)
-        for member in [again] if again else self._fleet.candidates(database):
+        for member in [again] if again else self._fleet.candidates(database, self._patience):
+            reader = self._attempt(database, member, wanted, deadline)
+            if reader is not None:
+                return reader
+        return self._choose(database) if again else None
+
+    def _attempt(
+        self, database: str, member: Member, wanted: Position | None, deadline: float
+    ) -> Reader | None:
+        """Open a connection to a replica, perhaps in place of one that has died in its pool."""
+        standing = self._fleet.standings[database]
+        for is_last in (False, True):
             try:
-                reader = self._open(database, member, wanted, deadline)
+                with standing.noticing(member, self._patience):
+                    return self._open(database, member, wanted, deadline)
             except sa_exc.DBAPIError as error:
                 if not _is_lost(error):
                     raise
-                standing.failed(member, error)
-            else:
-                if reader is not None:
-                    return reader
-        return self._choose(database) if again else None
+                if is_last or not error.connection_invalidated:
+                    standing.failed(member, error)
+                    break
+        return None
 
     def _open(
         self, database: str, member: Member, wanted: Position | None, deadline: float
@@ -265,12 +291,12 @@ class Readers:
         deadline: float,
     ) -> bool:
         """Wait until a replica has replayed what is wanted; return whether it has."""
-        if wanted is None or member.covers(wanted):
+        if wanted is None or has_replayed(connection, wanted):
             return True
         standing = self._fleet.standings[database]
         while True:
             standing.note(member, position_of_replica(connection))
-            if member.covers(wanted):
+            if has_replayed(connection, wanted):
                 return True
             left = deadline - standing.clock()
             if left <= 0:
@@ -280,7 +306,7 @@ class Readers:
     # -- what has to be seen ---------------------------------------------------------------
 
     def written(
-        self, engines: Iterable[Engine], unproven: Iterable[str], *, is_known: bool
+        self, engines: Iterable[Engine], unproven: Iterable[str], unknown: Iterable[str] | None
     ) -> None:
         """Remember that a transaction which may have written has ended.
 
@@ -290,19 +316,18 @@ class Readers:
             Those of the databases that it wrote to.
         unproven:
             The names of those where it may have.
-        is_known:
-            Whether it is known how it ended.
+        unknown:
+            The names of those where it may still be committed; None for all.
         """
         name_of = self._routing.wiring.engines.name_of
         names = {*map(name_of, engines), *unproven}
+        later = names if unknown is None else set(unknown)
         for name in self._fleet.standings:
-            if name not in names:
-                continue
-            if is_known:
-                self._unsettled.add(name)
-            else:
-                # It may still be committed, and nobody can say when.
+            if name in later:
+                # Nobody can say when.
                 self._wanted[name] = UNKNOWN
+            elif name in names:
+                self._unsettled.add(name)
 
     def _wanted_of(self, database: str) -> Position | None:
         """Return what a replica of `database` must have replayed; None if anything will do.

@@ -217,7 +217,7 @@ class Routing:
         reads = isinstance(statement, _READS)
         if target.refusal is not None:
             raise target.refusal.exception()
-        execution = self._noted(execution, target, shape, reads=reads)
+        execution = self._noted(execution, target, shape, reads)
         if self.unique is not None and (shape.refusal is not None or is_unseen(statement)):
             self.unique.refuse_unseen(statement)
         if target.tier is Tier.GATHERED or target.tier is Tier.MERGED:
@@ -231,14 +231,15 @@ class Routing:
         with self.unique.kept(execution) as kept:
             return self._sent(kept, target, tokens)
 
-    def _noted(
-        self, execution: Execution, target: Target, shape: Shape, *, reads: bool
-    ) -> Execution:
+    def _noted(self, execution: Execution, target: Target, shape: Shape, reads: bool) -> Execution:
         """Note what the transaction is about to do; return what is known of the execution now."""
         if self.readers is not None:
             execution = self.readers.judged(execution, target, shape, reads=reads)
         if shape.locks:
             self.session._routed_transaction().locks = True
+        for one in target.destinations if shape.writes else ():
+            # In a CTE, which commits with all else that is written.
+            self.writes.note(one.database)
         return execution
 
     def _sent(self, execution: Execution, target: Target, tokens: bool) -> Any:

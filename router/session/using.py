@@ -114,11 +114,16 @@ class ReadsReplicas(Session):
             self._routing.readers.lead()
 
     def _has_written(
-        self, engines: Iterable[Engine], unproven: Iterable[str], is_known: bool
+        self,
+        engines: Iterable[Engine],
+        unproven: Iterable[str],
+        unresolved: Iterable[str],
+        is_known: bool,
     ) -> None:
         """Hear that a transaction which wrote, or may have, has ended."""
         if self._routing is not None and self._routing.readers is not None:
-            self._routing.readers.written(engines, unproven, is_known=is_known)
+            unknown = None if not is_known else unresolved
+            self._routing.readers.written(engines, unproven, unknown)
 
     def _require_routing(self) -> Routing:
         if self._routing is None:

@@ -53,6 +53,8 @@ class Coordinator:
     ) -> None:
         self.gtid = gtid
         self.state = State.ACTIVE
+        # The databases whose branches are committed later, by recovery.
+        self.unresolved: tuple[str, ...] = ()
         self._decider = decider
         self._others = {one.database: one for one in others}
         self._all: dict[str, Participant] = {decider.database: decider, **self._others}
@@ -90,7 +92,8 @@ class Coordinator:
         self.state = State.DECIDED
         unresolved = protocol.follow(protocol.finishing(self._parties), self._perform)
         if unresolved:
-            self._abandon([database for database, _ in unresolved])
+            self.unresolved = tuple(database for database, _ in unresolved)
+            self._abandon(self.unresolved)
             self._warn(unresolved)
         else:
             self.state = State.RESOLVED

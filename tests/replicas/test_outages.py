@@ -96,6 +96,33 @@ def test_a_lost_connection_is_not_an_outage(world: World, caplog: pytest.LogCapt
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("how", ["handler", "token"])
+def test_a_lost_connection_is_noticed_early(
+    open_world: OpenWorld, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """By a handler of `after_begin`, or when a replica is asked how far it is: the same."""
+    world = open_world(max_lag=None, weights=(1,))
+    make = world.router.sessionmaker()
+    token = None
+    if how == "token":
+        with make() as session:
+            session.execute(update(Account).values(name="old"))
+            session.commit()
+            token = session.token()
+        world.servers.catch_up()
+    else:
+        event.listen(make, "after_begin", lambda *given: given[2].exec_driver_sql("SELECT 1"))
+    with make() as session, caplog.at_level(logging.INFO, "router.replicas"):
+        session.scalar(NAME)
+        session.rollback()
+        session.after(token)
+        world.servers.proxies[0].drop()
+        world.places()
+        assert session.scalar(NAME) == "old"
+        assert world.numbers() == {0}
+    assert caplog.records == []
+
+
 def test_losing_it_after_rows_is_an_error(world: World) -> None:
     """As SQLAlchemy raises it; the next transaction chooses another."""
     with world.router.sessionmaker()() as session:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event, insert, select, update
 
+from router.transaction.probes import Moment, probing
+from router.transaction.protocol import Act, Deed
 from tests.replicas.world import PRIMARY, World
 from tests.session.shop import Account, Customer, Note, Order
+
+MAIN = {"keyspace": "accounts"}
+ADDED = insert(Account).values(id=5, name="x").returning(Account.id).cte("added")
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +92,32 @@ def test_handlers_of_a_flush(world: World) -> None:
         session.flush()
         assert seen == ["new"]
         assert world.numbers() == {PRIMARY}
+
+
+def test_a_select_that_writes(world: World) -> None:
+    """With a CTE that is seen to write it is a write, also where it is declared to be a read."""
+    if world.servers.kind != "postgresql":
+        pytest.skip("writes in a CTE are PostgreSQL's")
+    with world.router.sessionmaker()() as session, session.using(role="replica"):
+        assert session.scalar(select(ADDED.c.id), bind_arguments=MAIN) == 5
+        assert session.get_one(Customer, 1).name == "new"
+        assert world.numbers() == {PRIMARY}
+
+
+def test_what_a_select_writes_is_committed_with_the_rest(world: World) -> None:
+    """Or with nothing: its database takes part in the commit."""
+    if world.servers.kind != "postgresql":
+        pytest.skip("writes in a CTE are PostgreSQL's")
+
+    def fail(moment: Moment, act: Act) -> None:
+        if (moment, act.deed) == (Moment.BEFORE, Deed.DECIDE):
+            raise LookupError
+
+    with world.router.sessionmaker()() as session:
+        session.execute(select(ADDED.c.id), bind_arguments=MAIN)
+        session.get_one(Customer, 1).name = "changed"
+        with probing(fail), pytest.raises(LookupError):
+            session.commit()
+    with world.router.sessionmaker()() as session, session.using("primary"):
+        assert session.get(Account, 5) is None
+        assert session.get_one(Customer, 1).name == "new"

@@ -36,6 +36,8 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         self._is_cut = False
+        self._flows = threading.Event()
+        self._flows.set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -45,17 +47,29 @@ class Proxy:
             self._is_cut = True
         self.drop()
 
+    def stall(self) -> None:
+        """Take connections, and let nothing through, until mended or cut."""
+        self._flows.clear()
+
     def drop(self) -> None:
         """End all connections there are."""
+        self._flows.set()
         with self._lock:
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
 
     def mend(self) -> None:
-        """Take connections again."""
+        """Take connections again, and let everything through."""
+        self._flows.set()
         with self._lock:
             self._is_cut = False
+
+    def turn(self, port: int) -> None:
+        """Stand before another server from now on."""
+        with self._lock:
+            self._target = port
+        self.drop()
 
     def close(self) -> None:
         """End everything."""
@@ -92,10 +106,10 @@ class Proxy:
             with self._lock:
                 self._open = [one for one in self._open if one not in (near, far)]
 
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self._flows.wait()
                 sink.sendall(data)
         for one in (source, sink):
             with suppress(OSError):
@@ -114,6 +128,7 @@ class Replicated(ABC):
         self.replicas: list[Server] = []
         self.proxies: list[Proxy] = []
         self._killed: set[int] = set()
+        self._promoted: set[int] = set()
 
     @contextmanager
     def running(self) -> Iterator[Self]:
@@ -155,8 +170,12 @@ class Replicated(ABC):
 
     def catch_up(self) -> None:
         """Wait until all replicas that are left have everything."""
+        self.catch_up_with(*self.alive)
+
+    def catch_up_with(self, *numbers: int) -> None:
+        """Wait until these replicas have everything."""
         wanted = self._written()
-        for number in self.alive:
+        for number in numbers:
             assert eventually(lambda number=number: self._has(number, wanted))
 
     def restore(self) -> None:
@@ -167,8 +186,9 @@ class Replicated(ABC):
 
     @property
     def alive(self) -> list[int]:
-        """The replicas that have not been killed."""
-        return [number for number in range(REPLICAS) if number not in self._killed]
+        """The replicas that have not been killed, nor promoted."""
+        gone = self._killed | self._promoted
+        return [number for number in range(REPLICAS) if number not in gone]
 
     def kill(self, number: int) -> None:
         """Kill a replica's process, for good."""
@@ -187,6 +207,10 @@ class Replicated(ABC):
     @abstractmethod
     def resume(self, number: int = 0) -> None:
         """Let a replica replay again."""
+
+    @abstractmethod
+    def promote(self, number: int) -> None:
+        """Let a replica replay nothing any more, and take writes of its own, for good."""
 
     @abstractmethod
     def _make_primary(self) -> Server: ...
@@ -280,6 +304,11 @@ class ReplicatedPostgres(Replicated):
         """Let a replica replay again."""
         self._on(number, "SELECT pg_wal_replay_resume()")
 
+    def promote(self, number: int) -> None:
+        """Let a replica replay nothing any more, and take writes of its own, for good."""
+        self._promoted.add(number)
+        assert self._on(number, "SELECT pg_promote()")
+
     def _on(self, number: int, statement: str) -> object:
         server = self.replicas[number]
         assert isinstance(server, PostgresServer)
@@ -308,7 +337,8 @@ class _Maria(MariaDBServer):
 
     def _first_statements(self) -> Path:
         file = super()._first_statements()
-        rights = "REPLICATION SLAVE, REPLICATION SLAVE ADMIN, BINLOG MONITOR"
+        rights = "RELOAD, READ_ONLY ADMIN, BINLOG MONITOR, REPLICATION SLAVE"
+        rights += ", REPLICATION SLAVE ADMIN"
         with file.open("a", encoding="utf-8") as out:
             out.write(f"GRANT {rights} ON *.* TO '{flags.ROLE}'@'%';\n")
         return file
@@ -342,6 +372,11 @@ class ReplicatedMariaDB(Replicated):
     def resume(self, number: int = 0) -> None:
         """Let a replica replay again."""
         self._on(number, "START SLAVE SQL_THREAD")
+
+    def promote(self, number: int) -> None:
+        """Let a replica replay nothing any more, and take writes of its own, for good."""
+        self._promoted.add(number)
+        self._on(number, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = OFF")
 
     def _on(self, number: int, *statements: str) -> object:
         engine = create_engine(self.replicas[number].url(), poolclass=NullPool)
