@@ -23,10 +23,9 @@ from sqlalchemy.orm import Mapper, Session
 from router.engines_async import AsyncEngines
 from router.errors import RoutingError
 from router.hooks.colour import greenlet_spawn
-from router.session.partition import Partition, Pin, Pins
+from router.session.partition import Partition, Pin, Pins, Using
 from router.session.registry import Scopes
 from router.session.sync import RoutingSession
-from router.session.using import Using
 from router.session.wiring import Wiring
 
 T = TypeVar("T")
@@ -214,7 +213,7 @@ class AsyncRoutingScopedSession(Scopes, async_scoped_session[AsyncRoutingSession
         session = self()
 
         def find() -> Partition:
-            pin = session.sync_session.partition(key, keyspace=keyspace, guard=guard).pin
+            pin = session.sync_session.partition(key, keyspace=keyspace, guard=guard).value
             return Partition(self._entered, pin, self._left)
 
         return AsyncPartition(find, asks=session._asks(keyspace))

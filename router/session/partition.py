@@ -1,11 +1,12 @@
-"""Partitions: a session pinned to the shard of one key."""
+"""What holds for a scope while a context lasts: partitions, and the role that is read from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from router.errors import RoutingError
 from router.replicas.roles import Role
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from router.shardmap.functions.protocol import Key
     from router.shardmap.model import ShardedKeyspace
 
+T = TypeVar("T")
 
 _ALLOW = 'say session.connection(execution_options={"unguarded": True}), or leave the partition'
 
@@ -90,14 +92,13 @@ class Pins:
         """The role of the servers that the scope reads from, None if it has not said."""
         return self._roles[-1][0] if self._roles else None
 
-    def enter(self, role: Role) -> object:
-        """Read from servers of `role`, until what is returned is given to `leave`."""
+    def read_from(self, role: Role) -> Callable[[], None]:
+        """Read from servers of `role`, until what is returned is called; others stay."""
         entry = (role,)
         self._roles.append(entry)
-        return entry
+        return partial(self._forget, entry)
 
-    def leave(self, entry: object) -> None:
-        """End what `enter` began; others stay."""
+    def _forget(self, entry: tuple[Role]) -> None:
         self._roles = [other for other in self._roles if other is not entry]
 
     @property
@@ -134,24 +135,34 @@ class Pins:
             raise outside_partition(f"this would reach database {database}", self.shards())
 
 
-class Partition:
-    """Context manager that pins a scope; entering twice at a time is an error."""
+class Within(Generic[T]):
+    """Context manager under which something holds for a scope.
+
+    Parameters
+    ----------
+    find:
+        Finds the partitions and roles of the scope.
+    value:
+        What holds.
+    left:
+        Called at the end.
+    """
 
     def __init__(
-        self, pins: Callable[[], Pins], pin: Pin, left: Callable[[], None] | None = None
+        self, find: Callable[[], Pins], value: T, left: Callable[[], None] | None = None
     ) -> None:
-        self._find = pins
+        self._find = find
         self._left = left
-        self.pin = pin
-        self._entered: Pins | None = None
+        self.value = value
+        self._ends: list[Callable[[], None]] = []
 
-    def __enter__(self) -> Pin:
-        if self._entered is not None:
-            raise RoutingError("R208", f"this partition on {self.pin} is entered already")
-        pins = self._find()
-        pins.add(self.pin)
-        self._entered = pins
-        return self.pin
+    def _begin(self, pins: Pins) -> Callable[[], None]:
+        """Let the value hold; return what ends that."""
+        raise NotImplementedError
+
+    def __enter__(self) -> T:
+        self._ends.append(self._begin(self._find()))
+        return self.value
 
     def __exit__(
         self,
@@ -159,8 +170,24 @@ class Partition:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._entered is not None:
-            self._entered.remove(self.pin)
-            self._entered = None
+        if self._ends:
+            self._ends.pop()()
             if self._left is not None:
                 self._left()
+
+
+class Partition(Within[Pin]):
+    """Context manager that pins a scope; entering twice at a time is an error."""
+
+    def _begin(self, pins: Pins) -> Callable[[], None]:
+        if self._ends:
+            raise RoutingError("R208", f"this partition on {self.value} is entered already")
+        pins.add(self.value)
+        return partial(pins.remove, self.value)
+
+
+class Using(Within[Role]):
+    """Context manager under which a scope reads from servers of one role; it can be nested."""
+
+    def _begin(self, pins: Pins) -> Callable[[], None]:
+        return pins.read_from(self.value)

@@ -11,9 +11,8 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry, ThreadLocalRegistry
 
 from router.replicas.roles import Role
-from router.session.partition import Partition, Pins
+from router.session.partition import Partition, Pins, Using
 from router.session.sync import RoutingSession
-from router.session.using import Using
 
 
 class Scopes:
@@ -108,7 +107,7 @@ class RoutingScopedSession(Scopes, scoped_session[RoutingSession]):
 
     def partition(self, key: Any, *, keyspace: str, guard: bool = False) -> Partition:
         """Pin the current scope to the shard of `key`; see `RoutingSession.partition`."""
-        pin = self().partition(key, keyspace=keyspace, guard=guard).pin
+        pin = self().partition(key, keyspace=keyspace, guard=guard).value
         return Partition(self._entered, pin, self._left)
 
 

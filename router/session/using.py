@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from types import TracebackType
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
@@ -11,38 +10,10 @@ from sqlalchemy.orm import Session
 
 from router.errors import RoutingError
 from router.replicas.roles import Role
-from router.session.partition import Pins
+from router.session.partition import Using
 
 if TYPE_CHECKING:
     from router.session.routing import Routing
-
-
-class Using:
-    """Context manager under which a scope reads from servers of one role; it can be nested."""
-
-    def __init__(
-        self, pins: Callable[[], Pins], role: Role, left: Callable[[], None] | None = None
-    ) -> None:
-        self._find = pins
-        self._left = left
-        self.role = role
-        self._entered: list[tuple[Pins, object]] = []
-
-    def __enter__(self) -> Role:
-        pins = self._find()
-        self._entered.append((pins, pins.enter(self.role)))
-        return self.role
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pins, entry = self._entered.pop()
-        pins.leave(entry)
-        if self._left is not None:
-            self._left()
 
 
 class ReadsReplicas(Session):
