@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session, joinedload, make_transient_to_detached, selectinload
 
 from tests.oracle.rows import KEYS, WORDS
@@ -19,6 +19,9 @@ OWN_MODELS = (Customer, Order, Line, Note, Asset, Vehicle)
 
 class GuardedUnits(Units):
     """Makes actions of a session that is guarded by `key`."""
+
+    inserts = (Note, Order)
+    saves = Note
 
     def __init__(self, seed: str, key: int) -> None:
         super().__init__(f"{seed} {key}")
@@ -77,33 +80,6 @@ class GuardedUnits(Units):
             named = {"id": self._new()} if model is Note else {"number": self._new()}
             found.append({**own, **named})
         return found
-
-    def inserted(self) -> Action:
-        """Rows as parameters, as values, and past the unit of work."""
-        model = self._one([Note, Order])
-        given, form = self._rows(model), self._random.random()
-        target = model if self._random.random() < 0.5 else model.__table__
-
-        def act(session: Session) -> Answer:
-            if form < 0.3:
-                session.execute(insert(target).values(given))
-            elif form < 0.8:
-                session.execute(insert(target), given)
-            else:
-                session.bulk_insert_mappings(model, [dict(row) for row in given])
-            return ()
-
-        return act
-
-    def saved(self) -> Action:
-        """Objects past the unit of work."""
-        given = self._rows(Note)
-
-        def act(session: Session) -> Answer:
-            session.bulk_save_objects([Note(**row) for row in given])
-            return ()
-
-        return act
 
     def updated_by_key(self) -> Action:
         """The ORM's bulk UPDATE."""

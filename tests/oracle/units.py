@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import delete, exists, func, insert, inspect, select, update
@@ -32,7 +32,16 @@ Action = Callable[[Session], Answer]
 
 
 class Units:
-    """Makes actions; every choice is made here, so that both sessions do the same."""
+    """Makes actions; every choice is made here, so that both sessions do the same.
+
+    Attributes
+    ----------
+    inserts, saves:
+        Classes of which rows are inserted, and objects saved past the unit of work.
+    """
+
+    inserts: Sequence[type[Any]] = (Customer, Note, Order, Account, Campaign, Invoice)
+    saves: type[Any] = Customer
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(f"units {seed}")
@@ -208,7 +217,7 @@ class Units:
 
     def inserted(self) -> Action:
         """Rows as parameters and as values, through the ORM and past it."""
-        model = self._one([Customer, Note, Order, Account, Campaign, Invoice])
+        model = self._one(self.inserts)
         rows, form = self._rows(model), self._random.random()
         target = model if self._random.random() < 0.5 else model.__table__
 
@@ -348,10 +357,11 @@ class Units:
 
     def saved(self) -> Action:
         """Objects past the unit of work."""
-        rows = self._rows(Customer)
+        model: Any = self.saves
+        rows = self._rows(model)
 
         def act(session: Session) -> Answer:
-            session.bulk_save_objects([Customer(**row) for row in rows])
+            session.bulk_save_objects([model(**row) for row in rows])
             return ()
 
         return act
