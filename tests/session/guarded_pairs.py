@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    ForeignKey,
     ForeignKeyConstraint,
     String,
     and_,
@@ -72,9 +71,16 @@ class Item(Base):
     region: Mapped[str | None] = mapped_column(String(5))
     owner_id: Mapped[int | None]
     title: Mapped[str] = mapped_column(String(40))
-    above_id: Mapped[int | None] = mapped_column(ForeignKey("items.id"))
-    above: Mapped[Item | None] = relationship(remote_side="Item.id", back_populates="below")
-    below: Mapped[list[Item]] = relationship(back_populates="above", cascade="all")
+    above_id: Mapped[int | None]
+    # No foreign keys: one may refer to a row that is somewhere else.
+    above: Mapped[Item | None] = relationship(
+        primaryjoin="foreign(Item.above_id) == remote(Item.id)", back_populates="below"
+    )
+    below: Mapped[list[Item]] = relationship(
+        primaryjoin="Item.id == remote(foreign(Item.above_id))",
+        back_populates="above",
+        cascade="all",
+    )
     titles_below: AssociationProxy[list[str]] = association_proxy("below", "title")
 
     @hybrid_property
@@ -99,9 +105,9 @@ class Entry(Base):
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     region: Mapped[str] = mapped_column(String(5), primary_key=True)
     amount: Mapped[int]
-    item_id: Mapped[int | None] = mapped_column(ForeignKey("items.id"))
+    item_id: Mapped[int | None]
     owner: Mapped[Owner] = relationship(back_populates="entries")
-    item: Mapped[Item | None] = relationship()
+    item: Mapped[Item | None] = relationship(primaryjoin="foreign(Entry.item_id) == Item.id")
 
 
 Item.of_all = column_property(

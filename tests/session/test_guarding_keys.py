@@ -30,10 +30,18 @@ class World(NamedTuple):
     key: Key
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Kinds of databases whose writes can return rows."""
+    return str(request.param)
+
+
 @pytest.fixture(params=GUARDED, ids=str)
-def world(request: pytest.FixtureRequest, make_databases: MakeDatabases) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, kind: str, make_databases: MakeDatabases
+) -> Iterator[World]:
     """Fresh databases for each of the guarded keys."""
-    *urls, single = make_databases("sqlite", 3)
+    *urls, single = make_databases(kind, 3)
     with owners(urls) as router, alone(single, request.param) as plain:
         yield World(router, plain, request.param)
 
@@ -164,10 +172,10 @@ def everything(engine: Engine) -> dict[str, list[Any]]:
         }
 
 
-@pytest.mark.parametrize("kind", ["known", "unique"])
-def test_a_tenant_is_alone(request: pytest.FixtureRequest, urls: list[str], kind: str) -> None:
+@pytest.mark.parametrize("found", ["known", "unique"])
+def test_a_tenant_is_alone(request: pytest.FixtureRequest, urls: list[str], found: str) -> None:
     """Wherever its keys are found, a guarded session answers as if the tenant were alone."""
-    router: Router = request.getfixturevalue(kind)
+    router: Router = request.getfixturevalue(found)
     before, main = guarded.rows_of_others(router), everything(router.engines["main"])
     failed = {}
     with guarded.alone(urls[3]) as plain:
@@ -185,15 +193,15 @@ def test_a_tenant_is_alone(request: pytest.FixtureRequest, urls: list[str], kind
                 connection = session.connection(bind_arguments={"shard": "shop/s1"})
                 if (ours, guarded.rows(connection, mine=True)) != theirs:
                     failed[name] = ours
-    assert failed == (dict.fromkeys(SEVERAL, "R313") if kind == "unique" else {})
+    assert failed == (dict.fromkeys(SEVERAL, "R313") if found == "unique" else {})
     assert guarded.rows_of_others(router) == before
     assert everything(router.engines["main"]) == main
 
 
-@pytest.mark.parametrize("kind", ["known", "unique"])
-def test_what_may_be_about_others_is_refused(request: pytest.FixtureRequest, kind: str) -> None:
+@pytest.mark.parametrize("found", ["known", "unique"])
+def test_what_may_be_about_others_is_refused(request: pytest.FixtureRequest, found: str) -> None:
     """Nothing is sent: neither to the shard nor to the tables by which keys are found."""
-    router: Router = request.getfixturevalue(kind)
+    router: Router = request.getfixturevalue(found)
     before, main = guarded.rows_of_others(router), everything(router.engines["main"])
     failed = {}
     for name, case in guarded_cases.REFUSED.items():
