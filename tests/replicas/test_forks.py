@@ -33,7 +33,7 @@ def backends(world: World) -> set[int]:
     found = set()
     for engine in world.router.replicas["main"]:
         with engine.connect() as connection:
-            found.add(connection.scalar(select(own)))
+            found.add(connection.execute(select(own)).scalar_one())
     return found
 
 

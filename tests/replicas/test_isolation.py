@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import column, select
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +18,7 @@ NAME = select(Account.name)
 @pytest.mark.parametrize("before", [True, False], ids=["chosen", "not chosen"])
 def test_a_read_that_fails_in_a_savepoint(world: World, before: bool) -> None:
     """Once that is undone the transaction goes on, as it does in one database."""
-    broken = select(column("no_such_column")).select_from(Account)
+    broken: Any = select(column("no_such_column")).select_from(Account)
     with world.router.sessionmaker()() as session:
         if before:
             assert session.scalar(NAME) == "old"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from threading import Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import event, func, select, update
@@ -122,6 +123,6 @@ def test_a_shard_that_fails(behind: tuple[World, str]) -> None:
         with pytest.raises(LookupError):
             session.scalars(QUERIES[0]).all()
         session.rollback()
-    engines = [one for name in NAMES for one in world.router.replicas[name]]
+    pools: list[Any] = [one.pool for name in NAMES for one in world.router.replicas[name]]
     # One that was being opened is closed when it is.
-    assert eventually(lambda: not any(one.pool.checkedout() for one in engines))
+    assert eventually(lambda: not any(one.checkedout() for one in pools))

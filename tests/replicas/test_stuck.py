@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +14,18 @@ from tests.replicas.conftest import OpenWorld
 from tests.replicas.test_asyncio import run
 from tests.replicas.world import PRIMARY, World
 from tests.session.shop import Customer
+from tests.support.replicated import Replicated
 
 QUERIES = {"plain": select(Customer), "merged": select(Customer).order_by(Customer.id)}
 LIMITED = {"shard_timeout": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def _cut(servers: Replicated, open_world: OpenWorld) -> Iterator[None]:
+    """Nobody who still tries to connect at the end is to succeed."""
+    del open_world
+    yield
+    servers.proxies[0].cut()
 
 
 def stuck(open_world: OpenWorld, at: str) -> World:

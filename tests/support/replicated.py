@@ -53,11 +53,11 @@ class Proxy:
 
     def drop(self) -> None:
         """End all connections there are."""
-        self._flows.set()
         with self._lock:
             for one in self._open:
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+        self._flows.set()
 
     def mend(self) -> None:
         """Take connections again, and let everything through."""
