@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,8 +19,11 @@ PLAIN = Circumstances()
 
 
 def target(statement: Any, params: Any = None) -> Target:
-    """Return where a statement goes."""
-    return planner().target(statement, params, PLAIN)[0]
+    """Return where a statement goes, the short way and the long one, and the short one again."""
+    ways = (planner().in_short, planner().target, planner().in_short)
+    found, *others = (way(statement, params, PLAIN)[0] for way in ways)
+    assert others == [found, found]
+    return found
 
 
 def home(key: int) -> list[str | None]:
@@ -39,6 +43,43 @@ def test_values(key: int) -> None:
     named = select(Customer).where(Customer.id == bindparam("k"))
     assert shards(target(named, {"k": key})) == home(key)
     assert shards(target(named.params(k=key))) == home(key)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1"])
+def test_values_that_only_look_alike(value: Any) -> None:
+    """What is known of a key is not known of what equals it, or is written like it."""
+    named = select(Customer).where(Customer.id == bindparam("k"))
+    assert shards(target(named, {"k": 1})) == home(1)
+    for way in (planner().in_short, planner().target):
+        with pytest.raises(RoutingError, match="R204"):
+            way(named, {"k": value}, PLAIN)
+    assert shards(target(named, {"k": Decimal(1)})) == home(1)
+
+
+def test_two_values_of_one_name() -> None:
+    """What is known of a key is not known where it has another value, too, or may get one."""
+
+    def twice(other: int) -> Any:
+        own = Customer.id == bindparam("k", 1)
+        return select(Customer).where(own, Customer.score > bindparam("k", other))
+
+    assert shards(target(twice(1))) == home(1)
+    changing = select(Customer).where(Customer.id == bindparam("k", 1, callable_=lambda: 2))
+    for statement in (twice(2), changing):
+        for way in (planner().in_short, planner().target):
+            with pytest.raises(RoutingError, match="R204"):
+                way(statement, None, PLAIN)
+
+
+def test_a_value_by_the_name_of_another() -> None:
+    """What is known of a key is not known of a value that may take its place."""
+    assert shards(target(select(Customer).where(Customer.id == 1))) == home(1)
+    with pytest.raises(RoutingError, match="R204"):
+        target(select(Customer).where(Customer.id == 1), {"id_1": 2})
+    named = select(Customer).where(Customer.id == bindparam("k", 1))
+    assert shards(target(named, {"k": 2, "other": 1})) == home(2)
+    assert shards(target(named, [{"k": 2}])) == home(2)
+    assert shards(target(named, {})) == home(1)
 
 
 def test_the_same_statement_with_other_parameters() -> None:
