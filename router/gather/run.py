@@ -15,6 +15,7 @@ from router.gather.copying import Opened, open_rows
 from router.gather.functions import check_functions
 from router.gather.plan import GatherPlan, Source
 from router.gather.tables import check_reopenable, create, drop, finish
+from router.hooks.colour import settle
 from router.route.target import Destination
 
 Connect = Callable[[str], Connection]
@@ -37,7 +38,7 @@ def gathered(plan: GatherPlan, engine: Engine, connect: Connect) -> Iterator[Con
         More rows would be copied than `gather: {max_rows: ...}` allows.
     """
     schemas = {one.table.schema: None for one in plan.copied if one.table.schema is not None}
-    with engine.connect() as connection:
+    with _released(engine.connect()) as connection:
         if schemas:
             # Temporary tables have no schema of their own.
             connection = connection.execution_options(schema_translate_map=schemas)
@@ -53,6 +54,15 @@ def gathered(plan: GatherPlan, engine: Engine, connect: Connect) -> Iterator[Con
         connection.rollback()
         drop(connection, plan.copied)
         connection.commit()
+
+
+@contextmanager
+def _released(connection: Connection) -> Iterator[Connection]:
+    """Give a connection back at the end; before SQLAlchemy 2.1 an interruption kept it."""
+    try:
+        yield connection
+    finally:
+        settle(connection.close)
 
 
 def _fill(plan: GatherPlan, connection: Connection, connect: Connect) -> None:

@@ -277,6 +277,17 @@ def joined_entities(statement: Any) -> frozenset[Any]:
     return frozenset(found - {None})
 
 
+def joins_fully(statement: Any) -> bool:
+    """Return whether there is a full join in a statement."""
+    return any(_is_full(part) for part in visitors.iterate(statement))
+
+
+def _is_full(part: Any) -> bool:
+    if isinstance(part, Join):
+        return part.full
+    return any(flags["full"] for *_, flags in getattr(part, "_setup_joins", ()))
+
+
 def _joins(element: Any) -> Iterator[Any]:
     if isinstance(element, FromGrouping):
         yield from _joins(element.element)

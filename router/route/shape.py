@@ -69,7 +69,7 @@ class Lone:
             # Values by other names are for `aim` to look at.
             own = len(given) == len(binds) == 1 and given.__class__ is dict
             value = given.get(bind.key) if own else None
-        elif self.value.others or bind.callable is not None:
+        elif bind.callable is not None:
             return None
         else:
             value = bind.value

@@ -89,6 +89,7 @@ class Flushing:
         if not placement.defaults_look_elsewhere and not expressions.gives_sql(state):
             return
         if self._wiring.planner.only is not None:
+            # There are no others.
             return
         if not is_deleted(self.context, state):
             expressions.check(self._routing, state, placement, place or self._place(state))

@@ -20,6 +20,7 @@ from router.errors import RouterError, RoutingError
 from router.hooks.guarded import (
     GuardCriteria,
     joined_entities,
+    joins_fully,
     optioned,
     restricted,
     shows,
@@ -268,9 +269,14 @@ def _parts(before: Any, after: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _restrictions(statement: Any, guard: Guard) -> Iterator[Any]:
-    yield optioned(statement, guard.options)
     further = restricted(statement, guard.criterion)
+    if joins_fully(statement):
+        # Wherever a criterion stands, rows without a partner are lost, or others get one.
+        yield further
+        return
     besides = joined_entities(statement)
+    if not besides:
+        yield optioned(statement, guard.options)
     options = [one.without(besides) for one in guard.options] if besides else guard.options
     yield optioned(further, options)
     yield further

@@ -32,8 +32,10 @@ from sqlalchemy.orm import (
     Session,
     aliased,
     contains_eager,
+    join,
     joinedload,
     make_transient_to_detached,
+    outerjoin,
     selectin_polymorphic,
     selectinload,
     subqueryload,
@@ -474,6 +476,26 @@ REFUSED: Mapping[str, Case] = {
     ),
     "functions": run(select(func.query_to_xml("SELECT * FROM orders", Order.number))),
     "joins in full": run(select(Note.id, Line.id).join(Note.lines, full=True)),
+    "joins in full, with a criterion": run(
+        select(Order.number, Note.id)
+        .select_from(Order)
+        .outerjoin(Note, Note.title == "none")
+        .outerjoin(Order.tenant)
+        .join(Tag, Tag.name == Tenant.name, full=True)
+        .where(Tenant.id.in_([MINE, OTHER]))
+    ),
+    "joins in full, made before": run(
+        select(Order.number, Note.id)
+        .select_from(
+            join(
+                outerjoin(outerjoin(Order, Note, Note.title == "none"), Tenant),
+                Tag,
+                Tag.name == Tenant.name,
+                full=True,
+            )
+        )
+        .where(Tenant.id.in_([MINE, OTHER]))
+    ),
     "a write in a CTE": lambda s: s.execute(
         select(insert(Note).values(id=99, tenant_id=OTHER, title="x").returning(Note.id).cte())
     ),
