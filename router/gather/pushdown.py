@@ -36,7 +36,7 @@ def condition_on(table: Table, facts: Facts, given: Mapping[str, Any]) -> Any:
 def _conjuncts(one: Occurrence, facts: Facts, given: Mapping[str, Any]) -> list[Any]:
     # A condition around the optional side of an outer join sees the NULLs of rows without
     # a match: leaving out a row would make such ones.
-    within = list(one.region.certain())
+    within = one.region.certain()
     filters = [
         region
         for region in one.region.known()

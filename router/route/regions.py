@@ -42,6 +42,9 @@ class Part(Enum):
     TESTED = "tested for, by EXISTS or IN: they give the outer row, but do not multiply it"
 
 
+_EVERY = frozenset(Part)
+
+
 @dataclass(eq=False, slots=True)
 class Region:
     """One region; `opaque` ones do not let outer facts in (a LIMIT would see fewer rows)."""
@@ -53,18 +56,21 @@ class Region:
     equalities: list[Same] = field(default_factory=list)
     included: list[Region] = field(default_factory=list)
 
-    def certain(self) -> Iterator[Region]:
-        """Yield this region and all that are included in it."""
-        yield self
-        for region in self.included:
-            yield from region.certain()
+    def certain(self) -> list[Region]:
+        """Return this region and all that are included in it."""
+        return self._reached(_EVERY, [])
 
-    def joined(self) -> Iterator[Region]:
-        """Yield this region and those of whose rows each of its rows has exactly one."""
-        yield self
+    def joined(self) -> list[Region]:
+        """Return this region and those of whose rows each of its rows has exactly one."""
+        return self._reached(_EVERY - {Part.TESTED}, [])
+
+    def _reached(self, parts: frozenset[Part], found: list[Region]) -> list[Region]:
+        found.append(self)
         for region in self.included:
-            if region.part is not Part.TESTED:
-                yield from region.joined()
+            # Two sides of outer joins may each take part in the other's rows.
+            if region.part in parts and region not in found:
+                region._reached(parts, found)
+        return found
 
     def is_included(self) -> bool:
         """Return whether the rows of this region take part in those of the one around it."""
@@ -81,7 +87,7 @@ class Region:
 
     def known(self) -> list[Region]:
         """Return every region whose facts hold for the rows of this one."""
-        found = list(self.certain())
+        found = self.certain()
         outer = None if self.opaque else self.parent
         while outer is not None:
             found.extend(region for region in outer.certain() if region not in found)

@@ -92,7 +92,7 @@ def shape_of(facts: Facts, binds: BindTable) -> Shape:
     sharded = [_Sharded(one, bind) for one, bind in bound if isinstance(bind, ShardedTable)]
     unsharded = [bind.keyspace for _, bind in bound if isinstance(bind, UnshardedTable)]
     references = [bind for _, bind in bound if isinstance(bind, ReferenceTable)]
-    joined = list(facts.root.joined())
+    joined = facts.root.joined()
     anchors = [one for one in sharded if one.occurrence.region in joined]
     alone = _must_be_alone(facts, sharded, anchors) if sharded else None
     leader = _constraint(anchors[0]) if anchors else None

@@ -105,7 +105,7 @@ class Transfers:
         return any(wanted == mine for mine in self._keys(facts, binding))
 
     def _keys(self, facts: Facts, binding: ShardedTable) -> list[list[Any]]:
-        joined, classes = list(facts.root.joined()), facts.root.classes()
+        joined, classes = facts.root.joined(), facts.root.classes()
         found = []
         for one in facts.occurrences:
             bound = self._binds.of_table(one.table)

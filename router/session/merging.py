@@ -105,7 +105,7 @@ def decomposed(
 def holds_key(facts: Facts, spread: Constraint) -> Callable[[Sequence[Any]], bool]:
     """Return the test of whether expressions contain the key that the shards are chosen by."""
     classes = facts.root.classes()
-    joined = list(facts.root.joined())
+    joined = facts.root.joined()
     keys = [
         {classes.find(ColumnRef(one.number, name)) for name in spread.key}
         for one in facts.occurrences
