@@ -265,14 +265,14 @@ def _side(element: Any, criterion: Criterion) -> Any:
 
 
 def joined_entities(statement: Any) -> frozenset[Any]:
-    """Return what stands in outer joins that were made beforehand.
+    """Return what stands in outer joins that were made beforehand; full ones are not looked for.
 
     SQLAlchemy would put its criteria into WHERE, where they would make an inner join of it.
     """
     found: set[Any] = set()
     for part in visitors.iterate(statement):
         for element in getattr(part, "_from_obj", ()):
-            if any(one.isouter or one.full for one in _joins(element)):
+            if any(one.isouter for one in _joins(element)):
                 found.update(one._annotations.get("parententity") for one in _leaves(element))
     return frozenset(found - {None})
 

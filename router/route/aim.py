@@ -8,7 +8,7 @@ from router.route.outside import outside_partition
 from router.route.parameters import Parameters, refuse_names
 from router.route.predicates import ANYTHING, Read
 from router.route.several import aim_at_several
-from router.route.shape import Constraint, Lone, Shape
+from router.route.shape import LASTING, Constraint, Lone, Shape
 from router.route.target import Destination, Reach, Target, refused
 from router.shardmap.functions.protocol import NoShardError
 from router.shardmap.keytypes import KeyValueError
@@ -56,8 +56,7 @@ def _alone(lone: Lone, read: Read, around: Circumstances) -> Target | None:
     value = read(lone.value)
     if value is None:
         return None
-    # Only of these types are equal values equal keys: True is 1, and 1.0, too.
-    lasting = around.locate is by_function and value.__class__ in (int, str)
+    lasting = around.locate is by_function and value.__class__ in LASTING
     if lasting and value in lone.known:
         return lone.known[value]
     try:

@@ -167,8 +167,11 @@ def named_by(columns: Sequence[Any], keys: Sequence[tuple[Any, ...]]) -> Any:
     whole = [key for key in keys if None not in key]
     single = len(columns) == 1
     named = columns[0].in_([key[0] for key in whole]) if single else tuple_(*columns).in_(whole)
-    others = [
-        and_(*(column.is_(None) if part is None else column == part for column, part in pairs))
-        for pairs in (tuple(zip(columns, key, strict=True)) for key in keys if None in key)
-    ]
+    others = [are_equal(columns, key) for key in keys if None in key]
     return or_(named, *others) if others else named
+
+
+def are_equal(columns: Sequence[Any], key: Sequence[Any]) -> Any:
+    """Return the condition that columns are a key, some parts of which may be NULL."""
+    pairs = zip(columns, key, strict=True)
+    return and_(*(column.is_(None) if part is None else column == part for column, part in pairs))

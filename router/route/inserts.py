@@ -62,6 +62,7 @@ from router.route.writes import (
 _PRIORITIES = frozenset(("DELAYED", "HIGH_PRIORITY", "LOW_PRIORITY"))
 """Prefixes that say when, not what."""
 _COMMENT = re.compile(r"/\*(?![!M+])((?!\*/|/\*).)*\*/", re.DOTALL)
+"""A comment, but for those that MySQL or MariaDB executes, and hints."""
 
 _NEW_VALUE = re.compile(r"VALUES\(\w+\)|VALUES\(`[^`]+`\)")
 

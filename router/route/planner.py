@@ -53,7 +53,11 @@ class Planner:
 
     def target(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Return where `statement` goes with `params`, and its shape."""
-        return self._allowed(*self._found(resolved(statement), params, around))
+        target, shape = self._found(resolved(statement), params, around)
+        if target.refusal is None or self.only is None:
+            return target, shape
+        # Whatever it is, there is one place for it, and SQLAlchemy knows better what is wrong.
+        return Target(Reach.ONE, (self.only,), ("the map has no other database",)), shape
 
     def in_short(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         """Do as `target` does, in the shortest way for the most frequent query.
@@ -65,13 +69,6 @@ class Planner:
             if found is not None:
                 return found
         return self.target(statement, params, around)
-
-    def _allowed(self, target: Target, shape: Shape) -> tuple[Target, Shape]:
-        """Return a place instead of a refusal where there is but one."""
-        if target.refusal is None or self.only is None:
-            return target, shape
-        # Whatever it is, SQLAlchemy knows better what is wrong.
-        return Target(Reach.ONE, (self.only,), ("the map has no other database",)), shape
 
     def _found(self, statement: Any, params: Any, around: Circumstances) -> tuple[Target, Shape]:
         # The most frequent first.

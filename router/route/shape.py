@@ -45,6 +45,10 @@ class Constraint:
         return f"{tables}: {key} names one shard of {self.keyspace.name}"
 
 
+LASTING = (int, str)
+"""Only of these types are equal values equal keys: True is 1, and 1.0, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lone:
     """The most frequent shape: one column equals one value, and nothing else matters.
@@ -73,8 +77,7 @@ class Lone:
             return None
         else:
             value = bind.value
-        # Only of these types equal values are equal keys: True is 1, and 1.0, too.
-        return self.known.get(value) if value.__class__ in (int, str) else None
+        return self.known.get(value) if value.__class__ in LASTING else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Alias, Column, Delete, Insert, Select, Table, Update, and_, bindparam
+from sqlalchemy import Alias, Column, Delete, Insert, Select, Table, Update, bindparam
 from sqlalchemy.orm import InstanceState, Mapper
 from sqlalchemy.orm.exc import UnmappedColumnError
 
@@ -32,6 +32,7 @@ from router.hooks.loaders import loaded_for, refreshed, statement_options
 from router.hooks.mappers import all_mappers, tables_of
 from router.hooks.statements import is_opaque, plain_table, resolved, selected
 from router.route.binds import BindTable, ShardedTable
+from router.route.finding import are_equal
 from router.route.only import Only
 from router.route.outside import UNGUARDED, outside
 from router.route.updates import is_bulk
@@ -73,7 +74,7 @@ class Guard:
     def criterion(self, entity: Any) -> Any:
         """Return what rows of a mapper, or of an alias, have in common; None: nothing."""
         keys = self._keys_in(entity) if isinstance(entity, Alias) else self._keys_of(entity)
-        return None if keys is None else _equal(keys, self._parameters(keys))
+        return None if keys is None else are_equal(keys, self._parameters(keys))
 
     def _parameters(self, keys: Sequence[Any]) -> list[Any]:
         pairs = zip(keys, self.only.values, strict=True)
@@ -84,7 +85,7 @@ class Guard:
 
     def _criterion(self, entity: Any, values: Sequence[Any]) -> Any:
         keys = self._keys_of(entity)
-        return None if keys is None else _equal(keys, values)
+        return None if keys is None else are_equal(keys, values)
 
     def _keys_in(self, alias: Alias) -> list[Any] | None:
         """Return the key of an alias of a table."""
@@ -112,11 +113,6 @@ class Guard:
             return None
         columns = {column.name: column for column in table.columns}
         return [columns[name] for name in binding.key]
-
-
-def _equal(keys: Sequence[Any], values: Sequence[Any]) -> Any:
-    pairs = zip(keys, values, strict=True)
-    return and_(*(key.is_(None) if value is None else key == value for key, value in pairs))
 
 
 def _starts_hierarchy(mapper: Mapper[Any]) -> bool:

@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Table, and_, select
+from sqlalchemy import Column, Table, select
 from sqlalchemy.orm import InstanceState
 
 from router.errors import RoutingError
 from router.hooks.flush import is_deleted, written_states
 from router.hooks.mappers import naming_columns, tables_of
 from router.route.binds import ShardedTable
-from router.route.finding import named_by
+from router.route.finding import are_equal, named_by
 from router.route.only import Only
 from router.route.outside import outside
 from router.route.rows import KeyReader
@@ -135,8 +135,7 @@ class Proofs:
         """Return those of some rows of a table that have the guarded key; lock them."""
         binding, columns = rows[0].binding, rows[0].columns
         names = {column.name: column for column in binding.table.columns}
-        pairs = zip((names[name] for name in binding.key), self._only.values, strict=True)
-        own = and_(*(c.is_(None) if value is None else c == value for c, value in pairs))
+        own = are_equal([names[name] for name in binding.key], self._only.values)
         found: set[tuple[Any, ...]] = set()
         connection = self._flushing.connection(database)
         for some in chunks(list(dict.fromkeys(row.values for row in rows))):
