@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from router.errors import RoutingError, ShardUnavailableError
 from router.hooks import driver, xa
@@ -89,10 +90,17 @@ class Engines(Mapping[str, Engine]):
         self._on_fork.append(call)
 
     def dispose(self) -> None:
-        """Close every pooled connection; the engines can be used again."""
+        """Close every pooled connection, and those in use as soon as they are given back.
+
+        The engines can be used again.
+        """
         with self._lock:
             for engine in self._all():
+                pool = engine.pool
                 engine.dispose()
+                retire(pool)
+                # What another thread has given back meanwhile.
+                pool.dispose()
             self._workers.rest()
 
     def after_fork(self) -> None:
@@ -137,6 +145,16 @@ class Engines(Mapping[str, Engine]):
 
     def _made(self, database: Database, url: URL, timeout: int = CONNECT_TIMEOUT) -> Engine:
         return configured(database, url, create_engine, timeout)
+
+
+def retire(pool: Pool) -> None:
+    """Let a pool that nobody asks any more close what is given back to it."""
+    event.listen(pool, "checkin", _close)
+
+
+def _close(connection: object, record: ConnectionPoolEntry) -> None:
+    del connection
+    record.close()
 
 
 _living: weakref.WeakSet[Engines] = weakref.WeakSet()

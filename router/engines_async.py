@@ -16,7 +16,7 @@ from sqlalchemy import URL, Engine, event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from router.engines import CONNECT_TIMEOUT, Engines, configured
+from router.engines import CONNECT_TIMEOUT, Engines, configured, retire
 from router.errors import Problem, ShardMapError
 from router.hooks.opening import LOOP
 from router.shardmap.model import Database, ShardMap
@@ -66,9 +66,14 @@ class AsyncEngines(Mapping[str, AsyncEngine]):
         return name in self.sync_engines
 
     async def dispose(self) -> None:
-        """Close every pooled connection; the engines can be used again, in any event loop."""
+        """Close every pooled connection, and those in use as soon as they are given back.
+
+        The engines can be used again, in any event loop.
+        """
         for engine in self.sync_engines.made():
+            pool = engine.pool
             await AsyncEngine(engine).dispose()
+            retire(pool)
 
 
 class SyncEngines(Engines):

@@ -92,6 +92,9 @@ class Watch:
                 self._recover(wiring)
             except Exception:
                 _logger.exception("recovery failed; it goes on in %s s", self._seconds)
+            if self._stop.is_set():
+                # What it has opened since the engines were disposed of.
+                wiring.engines.dispose()
             del wiring
 
     def _recover(self, wiring: Wiring) -> None:

@@ -296,7 +296,10 @@ class Router:
         return check(self.wiring)
 
     def dispose(self) -> None:
-        """Close every pooled connection but those of asyncio sessions; see `aclose`."""
+        """Close every pooled connection but those of asyncio sessions; see `aclose`.
+
+        Those in use are closed when they are given back.  The router can be used again.
+        """
         if self._watching is not None:
             self._watching.stop()
         self.engines.dispose()

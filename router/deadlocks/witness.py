@@ -39,8 +39,12 @@ class Witness:
     def __init__(self, engine: Engine) -> None:
         self._pool = engine.pool.recreate()
         self._connection = self._pool.connect()
-        self._execute(_BRIEFLY)
-        self._connection.commit()
+        try:
+            self._execute(_BRIEFLY)
+            self._connection.commit()
+        except BaseException:
+            self.close()
+            raise
 
     def look(self, tags: Mapping[int, int]) -> Seen:
         """Tell the `tags` of this process's backends, by pid, and return what there is."""

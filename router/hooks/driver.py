@@ -84,8 +84,14 @@ def connect(engine: Engine) -> Connection:
     lane, link = current_lane(), _links.get(engine.dialect)
     if lane is None or link is None or _has_idle(engine.pool):
         return engine.connect()
-    found: Connection = lane.wait(engine.connect, link, "connect", undo=Connection.close)
+    found: Connection = lane.wait(engine.connect, link, "connect", undo=_discard)
     return found
+
+
+def _discard(connection: Connection) -> None:
+    """Close a connection itself: its engine may have been disposed of before it was opened."""
+    connection.detach()
+    connection.close()
 
 
 def is_beside_others() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,7 +17,6 @@ import yaml
 from psycopg import sql
 from sqlalchemy import make_url, text
 
-from router import Router
 from router.testing.servers import PostgresServer
 from router.transaction.names import Branch, new_gtid
 from router.transaction.probes import Moment, probing
@@ -377,14 +375,4 @@ def test_in_the_background(ledgers: Ledgers, decider: str, step: Step) -> None:
         # It begins with the first session.
         router.sessionmaker()().close()
         assert eventually(lambda: not ledger.router.in_doubt().branches)
-        stop_watching(router)
     assert_done(ledger)
-
-
-def stop_watching(router: Router) -> None:
-    """Wait until nobody recovers in the background, who could still hold a connection."""
-    assert router._watching is not None
-    router._watching.stop()
-    for thread in threading.enumerate():
-        if thread.name == "router-recovery":
-            thread.join()

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import event, func, insert, select, text
 from sqlalchemy.ext.asyncio import async_scoped_session
 
 from router import AsyncRoutingSession, Router, RoutingError
@@ -216,6 +216,25 @@ def test_dispose_and_close(make_databases: MakeDatabases) -> None:
         await router.aclose()
 
     asyncio.run(main())
+
+
+def test_connections_in_use_are_closed_when_given_back(shop: Router) -> None:
+    """What was begun before `aclose()` goes on; then no pool that nobody asks keeps it."""
+
+    async def main(router: Router) -> None:
+        open_now = list[object]()
+        for engine in router.async_engines.values():
+            event.listen(engine.sync_engine, "connect", lambda one, _: open_now.append(one))
+            event.listen(engine.sync_engine, "close", lambda one, _: open_now.remove(one))
+        async with router.async_sessionmaker()() as session:
+            session.add_all([Customer(id=0, name="begun"), Customer(id=1, name="begun")])
+            await session.flush()
+            await router.aclose()
+            assert len((await session.scalars(select(Customer))).all()) == 2
+            assert len(open_now) == 2
+        assert not open_now
+
+    run(shop, main)
 
 
 def test_a_router_that_was_never_asynchronous(lite: Router) -> None:

@@ -16,6 +16,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from router import Router, RoutingError, RoutingSession, ShardUnavailableError
+from router.hooks.driver import set_pace
+from router.lanes.pace import Fixed
 from tests.conftest import MakeDatabases
 from tests.session.shop import Base, Customer, open_router, shard_map
 from tests.support.databases import query
@@ -185,6 +187,77 @@ def test_dispose_closes_everything(shop: Router) -> None:
         end()
         assert all(engine.pool.checkedin() == 0 for engine in shop.engines.values())  # type: ignore[attr-defined]
         assert eventually(lambda: not any(backends(shop, name) for name in shop.engines))
+
+
+@pytest.mark.parametrize("dialect", SERVERS, indirect=True)
+def test_connections_in_use_are_closed_when_given_back(shop: Router) -> None:
+    """What was begun before `dispose()` goes on; then no pool that nobody asks keeps it."""
+    for _ in range(2):
+        pools = [engine.pool for engine in shop.engines.values()]
+        with shop.sessionmaker()() as session:
+            session.add_all([Customer(id=0, name="begun"), Customer(id=1, name="begun")])
+            session.flush()
+            shop.dispose()
+            assert len(session.scalars(select(Customer)).all()) == 2
+            assert all(backends(shop, name) for name in ("d0", "d1"))
+        assert eventually(lambda: not any(backends(shop, name) for name in shop.engines))
+        assert not {*pools} & {engine.pool for engine in shop.engines.values()}
+
+
+@pytest.mark.parametrize("dialect", SERVERS, indirect=True)
+def test_an_opening_that_nobody_waits_for(shop: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After another shard has failed, it may come to its end when the router has."""
+    failing, slow = shop.engines["d0"], shop.engines["d1"]
+    begun, disposed, opened = (threading.Event() for _ in range(3))
+    open_connection = slow.raw_connection
+
+    def late() -> Any:
+        begun.set()
+        disposed.wait()
+        return open_connection()
+
+    def fail(*args: object) -> None:
+        begun.wait()
+        raise LookupError
+
+    shop.dispose()
+    for engine in (failing, slow):
+        set_pace(engine, Fixed(waits=True))
+    monkeypatch.setattr(slow, "raw_connection", late)
+    event.listen(slow, "connect", lambda *args: opened.set())
+    event.listen(failing, "do_connect", fail)
+    with shop.sessionmaker()() as session, pytest.raises(LookupError):
+        session.scalars(select(Customer)).all()
+    shop.dispose()
+    disposed.set()
+    assert opened.wait(30)
+    assert eventually(lambda: not backends(shop, "d1"))
+
+
+@pytest.mark.parametrize("dialect", SERVERS, indirect=True)
+def test_recovery_leaves_nothing_after_the_end(dialect: str, make_databases: MakeDatabases) -> None:
+    """It may be at work when its router is disposed of; it closes what it opens afterwards."""
+    begun, disposed = threading.Event(), threading.Event()
+    urls = make_databases(dialect, 3)
+    with open_router(urls, transactions={"recover_every": 0.1}) as router:
+
+        def hold(*args: object) -> None:
+            if threading.current_thread().name == "router-recovery":
+                begun.set()
+                disposed.wait()
+
+        event.listen(router.engines["d0"], "before_cursor_execute", hold)
+        router.sessionmaker()().close()
+        assert begun.wait(30)
+        watching = [one for one in threading.enumerate() if one.name == "router-recovery"]
+    opened: list[str] = []
+    for name, engine in router.engines.items():
+        event.listen(engine, "checkout", lambda *_, name=name: opened.append(name))
+    disposed.set()
+    for thread in watching:
+        thread.join()
+    assert opened
+    assert eventually(lambda: not any(backends(router, name) for name in router.engines))
 
 
 # -- forks --------------------------------------------------------------------------------------
