@@ -11,7 +11,7 @@ and 2.1.9.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Engine
 from sqlalchemy.util import EMPTY_DICT
 
-from router.hooks.colour import taking_turns
+from router.hooks.colour import settle, taking_turns
 from router.hooks.driver import connect, is_beside_others, opens_below_asyncio
 from router.lanes.lane import current_lane
 
@@ -60,8 +60,8 @@ def enlist_opened(
         if engine in transaction._connections:
             return enlist(engine, options)
         connection = _open(transaction.session, engine, options, begun)
-        with _alone(transaction), _as_begun(transaction.session):
-            return enlist(_Opened(connection), None)
+        with _or_closed(connection, transaction._connections), _alone(transaction):
+            return _enlist(transaction, connection, enlist)
 
 
 def enlist_begun(
@@ -69,8 +69,8 @@ def enlist_begun(
 ) -> Connection:
     """Connect, begin and let `begun` see the connection before the session does."""
     connection = _open(transaction.session, engine, options, begun)
-    with _as_begun(transaction.session):
-        return enlist(_Opened(connection), None)
+    with _or_closed(connection, transaction._connections):
+        return _enlist(transaction, connection, enlist)
 
 
 def enlist_in_savepoint(
@@ -96,12 +96,9 @@ def open_beside(
 ) -> Connection | None:
     """Connect and begin as the session would, without its knowing; None if nothing `suits`."""
     connection = connect(engine)
-    try:
+    with _or_closed(connection):
         if suits(connection):
             return _begun(session, connection, None)
-    except BaseException:
-        connection.close()
-        raise
     connection.close()
     return None
 
@@ -113,14 +110,27 @@ def tell_begun(session: Any, transaction: Any, connection: Connection) -> None:
 
 def _open(session: Any, engine: Engine, options: Any, begun: Begun | None) -> Connection:
     connection = connect(engine)
-    try:
-        connection = _begun(session, connection, options)
+    with _or_closed(connection):
+        begun_on = _begun(session, connection, options)
         if begun is not None:
-            begun(connection)
+            begun(begun_on)
+    return begun_on
+
+
+def _enlist(transaction: Any, connection: Connection, enlist: Enlist) -> Connection:
+    with _as_begun(transaction.session):
+        return enlist(_Opened(connection), None)
+
+
+@contextmanager
+def _or_closed(connection: Connection, enlisted: Container[object] = ()) -> Iterator[None]:
+    """Close a connection if the session does not come to know it, which would close it."""
+    try:
+        yield
     except BaseException:
-        connection.close()
+        if connection not in enlisted:
+            settle(connection.close)
         raise
-    return connection
 
 
 def _begun(session: Any, connection: Connection, options: Any) -> Connection:

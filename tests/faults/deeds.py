@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import selectinload
+from sqlalchemy import Connection, event, func, select, update
+from sqlalchemy.orm import Session, SessionTransaction, selectinload
 
 from router import AsyncRoutingSession
 from tests.faults.sights import KEPT
@@ -30,6 +30,16 @@ async def fan_out(session: AsyncRoutingSession, _: int) -> None:
     assert {one.id: [order.total for order in one.orders] for one in found} == {
         key: [key] for key in KEPT
     }
+
+
+async def greet(session: AsyncRoutingSession, key: int) -> None:
+    """Read from every shard, and have each asked when its transaction begins."""
+
+    def ask(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT 1")
+
+    event.listen(session.sync_session, "after_begin", ask)
+    await fan_out(session, key)
 
 
 async def merge(session: AsyncRoutingSession, _: int) -> None:
@@ -122,6 +132,6 @@ async def change(session: AsyncRoutingSession, key: int) -> None:
     await session.commit()
 
 
-READS: list[Doing] = [fan_out, merge, gather, stream, get]
+READS: list[Doing] = [fan_out, greet, merge, gather, stream, get]
 KEEPING: list[Doing] = [commit, prepare, savepoints, change]
 LEAVING: list[Doing] = [flush, roll_back]

@@ -41,7 +41,9 @@ NOBODY = [0, 0, 0]
 
 pytestmark = pytest.mark.filterwarnings(
     # What psycopg says of any cursor of the server whose connection SQLAlchemy has cut.
-    "ignore:.*AsyncServerCursor.*:ResourceWarning"
+    "ignore:.*AsyncServerCursor.*:ResourceWarning",
+    # What becomes of its pipeline when it has closed a connection that was interrupted twice.
+    "ignore:.*BasePipeline._exit_gen:pytest.PytestUnraisableExceptionWarning",
 )
 
 WORLDS = pytest.mark.parametrize("world", list(KINDS), indirect=True)
