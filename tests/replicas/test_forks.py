@@ -27,13 +27,16 @@ def in_child(work: Callable[[], bool]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def backends(world: World) -> set[int]:
-    """Return what serves the pooled connections to the replicas of one database."""
+def backends(world: World) -> set[tuple[int, int]]:
+    """Return what serves the pooled connections to the replicas of one database.
+
+    Two servers of MariaDB may give their connections the same numbers.
+    """
     own = func.pg_backend_pid() if world.servers.kind == "postgresql" else func.connection_id()
     found = set()
-    for engine in world.router.replicas["main"]:
+    for number, engine in enumerate(world.router.replicas["main"]):
         with engine.connect() as connection:
-            found.add(connection.execute(select(own)).scalar_one())
+            found.add((number, connection.execute(select(own)).scalar_one()))
     return found
 
 
