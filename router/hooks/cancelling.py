@@ -3,7 +3,8 @@
 Leans on what drivers offer: `cancel_safe` (psycopg), `cancel` (psycopg2), `interrupt`
 (sqlite3), `thread_id` (MySQL), `fileno` and PyMySQL's `_sock`, on `transaction_status` and
 `backend_pid` of psycopg's `pgconn`, on `_connection` of the asyncio adapters, and on SQLAlchemy's
-`Pool._invoke_creator` for a connection beyond the pool's limit.  Checked against 2.0.40 and 2.1.9.
+`Pool._invoke_creator` for a connection beyond the pool's limit and `Connection._dbapi_connection`.
+Checked against 2.0.40 and 2.1.9.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import socket
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy import exc as sa_exc
 
 CANCEL_SECONDS = 3.0
 
@@ -78,11 +78,13 @@ def backend_of(connection: Connection) -> Backend | None:
 
     None if it is gone, or the driver does not say.
     """
+    # Not `.connection`, which would connect again where that one was invalidated.
+    private: Any = connection
+    raw: Any = getattr(private._dbapi_connection, "dbapi_connection", None)
     try:
-        raw: Any = connection.connection.dbapi_connection
         status = _status(raw)
         return None if status is None else Backend(raw.info.backend_pid, status == _ACTIVE)
-    except (sa_exc.SQLAlchemyError, connection.dialect.loaded_dbapi.Error):
+    except connection.dialect.loaded_dbapi.Error:
         return None
 
 

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from router import AsyncRoutingSession
+from router.deadlocks import watch
 from tests.faults.awaits import Awaits
 from tests.faults.deeds import (
     KEEPING,
@@ -37,6 +38,9 @@ WHOLE = os.environ.get("ROUTER_FAULTS") == "all"
 """Whether to cancel at every moment, which takes minutes, and not only at some."""
 
 SHARE = 6
+LONG_AFTER = 5
+"""How many moments later somebody is stopped for the second time who has begun to clean up."""
+
 NOBODY = [0, 0, 0]
 
 pytestmark = pytest.mark.filterwarnings(
@@ -264,6 +268,16 @@ def test_cancelled_while_connections_are_new(world: World, doing: Doing) -> None
 def test_cancelled_twice(world: World, doing: Doing, again: int) -> None:
     """The second time while it cleans up."""
     run(world, doing, by_cancelling, again=again)
+
+
+@pytest.mark.parametrize("world", ["postgresql", "sqlite-postgresql"], indirect=True)
+@pytest.mark.parametrize("doing", [flush, change], ids=named)
+def test_cancelled_while_somebody_looks(
+    world: World, doing: Doing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that looks for deadlocks sees connections in every state that they pass."""
+    monkeypatch.setattr(watch, "INTERVAL_SECONDS", 0.0005)
+    run(world, doing, by_cancelling, again=LONG_AFTER)
 
 
 @WORLDS

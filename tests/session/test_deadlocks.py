@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from router import CrossShardError, Router, retry
 from router.deadlocks import watch
+from router.hooks.cancelling import backend_of
 from router.hooks.enlisting import entries
 from tests.conftest import MakeDatabases
 from tests.session.shop import Customer, open_router
@@ -361,3 +362,17 @@ def test_mariadb_ends_it_by_itself(make_databases: MakeDatabases) -> None:
         failed = [one for one in errors if one is not None]
         assert failed
         assert all(isinstance(one, DBAPIError) and "1205" in str(one) for one in failed)
+
+
+def test_a_look_does_not_connect(router: Router) -> None:
+    """It is made in a thread of its own: nobody would give back what it has opened."""
+    engine = router.engine_for("shop", KEYS[0])
+    with engine.connect() as connection:
+        seen = backend_of(connection)
+        assert seen is not None
+        assert seen.pid == connection.scalar(text("SELECT pg_backend_pid()"))
+        connection.rollback()
+        connection.invalidate()
+        assert backend_of(connection) is None
+        assert connection.invalidated
+    assert backend_of(connection) is None
